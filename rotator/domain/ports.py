@@ -1,0 +1,375 @@
+"""The contracts that everyone else fulfils: store, issuer, target, probe, journal, clock.
+
+Five verbs at most each, and what a kind can't do it says in its abilities; it never pretends. "Absent" and "unreachable" are different:
+absence is data, not being able to look is `Unreachable`. All calls block, are safe to call from several threads, and end by themselves
+(every remote call has a time limit of at most 10 s, so that a step in hand ends within 30 s, L25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from rotator.domain.facts import Level, Memory, Retirement, Rotation, Sightings, Verdict
+from rotator.domain.keys import KeyId, Kind
+from rotator.domain.reasons import Reason
+from rotator.domain.record import Change, Record
+from rotator.domain.secret import Secret
+
+
+class Clock(Protocol):
+    """Time, injected. Tests own it."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, from an arbitrary start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a store holds at one path, read at one moment."""
+
+    revision: str
+    """opaque; a commit is conditional on it. Differs after every change, and for "absent" """
+    record: Record | None = None
+    current: KeyId | None = None
+    """the key that consumers find at the path; equals the record's unless someone wrote from outside"""
+    current_since: datetime | None = None
+    """when that key was written, where the store can tell"""
+    secrets: Mapping[KeyId, Secret] = field(default_factory=dict, compare=False)
+    """of every stage, and of `current`"""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """The durable home of credentials' keys. Compare-and-set everywhere."""
+
+    def read(self, path: str) -> Holding:
+        """What the path holds; nothing there is a `Holding` without record and current. Raises `Unreachable`."""
+
+    def commit(self, path: str, seen: Holding, change: Change) -> Holding:
+        """Apply one change to what was seen, or nothing.
+
+        Raises `Conflict` (someone else wrote since `seen`), `IllegalTransition` (the record forbids it), `AnswerLost` (it may have been
+        applied: read again), `Unreachable`. Not idempotent by itself: the revision makes a second try fail.
+        """
+
+    def check(self, path: str) -> None:
+        """Preflight: raises what a commit would raise now (`Unreachable`, `Refused`), and writes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an issuer can do."""
+
+    mint: bool = True
+    list: bool = True
+    revoke: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MintOrder:
+    """What a new key should be."""
+
+    label: str
+    """`installation/uid/attempt`; the issuer keeps it with the key"""
+    kind: Kind
+    env: str
+    project: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key that was just born. Its secret is shown once."""
+
+    secret: Secret
+    reference: str | None
+    minted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key as the issuer lists it."""
+
+    key_id: KeyId
+    label: str
+    reference: str | None
+    revoked: bool
+
+
+@runtime_checkable
+class Issuer(Protocol):
+    """What brings keys to life and ends them."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What this issuer can do; asking for more raises `Refused`."""
+
+    def mint(self, order: MintOrder) -> Issued:
+        """A new key with the order's label. Never repeated by itself. Raises `AnswerLost` where it may have been minted, `Unreachable`
+        where it surely was not, `RateLimited`, `Refused`, `NeedsHuman` (parks)."""
+
+    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+        """Every key whose label starts so, revoked ones too. Reads only; repeated where an answer is lost."""
+
+    def revoke(self, key_id: KeyId, reference: str | None) -> None:
+        """End a key. Idempotent: revoking a revoked or unknown key is success. Raises `AnswerLost`, `Unreachable`, `RateLimited`."""
+
+    def check(self) -> None:
+        """Preflight: raises what a mint would raise now, and mints nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a target is brought to."""
+
+    credential: str
+    secret: Secret
+    generation: int
+    endpoint: str
+    """the MCP URL that takes this kind of key"""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a target holds, read at one moment."""
+
+    revision: str
+    """opaque; a delivery is conditional on it where the target can do that"""
+    key_id: KeyId | None = None
+    generation: int | None = None
+    """by the target's own record, where it keeps one"""
+    level: Level = Level.PLACED
+    problem: Reason | None = None
+    """why nothing can be delivered here, although it can be read"""
+    text: str = ""
+    """the problem in a sentence, with what to do"""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A place where consumers read."""
+
+    @property
+    def best_level(self) -> Level:
+        """The highest level of receipt that this kind of target can know (L16)."""
+
+    @property
+    def activation(self) -> str:
+        """When consumers work with a delivered key: `now`, `reconnect` or `restart` (R19)."""
+
+    def observe(self, credential: str) -> Observation:
+        """What is there now. Reads only. Raises `Unreachable`."""
+
+    def deliver(self, delivery: Delivery, seen: Observation) -> Observation:
+        """Bring the target to the delivery's key; leaves it untouched where it already holds it.
+
+        Raises `Conflict` (it changed since `seen`, or it holds a newer generation, L2), `Refused`, `Unreachable`, `AnswerLost`.
+        """
+
+    def check(self, credential: str) -> None:
+        """Preflight, a dry run: raises what a delivery would raise now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a probe learned."""
+
+    verdict: Verdict
+    at: datetime
+    tools: tuple[str, ...] | None = None
+    """what the key may do, as it lists itself; None: unread (plan limit)"""
+    clock_offset: timedelta | None = None
+    """the service's `Date` minus our clock"""
+    detail: str = ""
+    """a code of the service's registry or a transport's word; never a foreign body"""
+    retry_after: timedelta | None = None
+
+
+@runtime_checkable
+class Prober(Protocol):
+    """Finds out whether a key works, at its own endpoint only."""
+
+    def probe(self, secret: Secret) -> Answer:
+        """Ask the endpoint of the key's kind. Never raises for what the service or the network does: that is *unknown*."""
+
+    def endpoint(self, kind: Kind) -> str:
+        """The URL a key of this kind is sent to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the journal keeps of a target's state for one credential."""
+
+    target: str
+    key_id: KeyId | None
+    since: datetime
+    """since when it was seen to hold `key_id` without a break"""
+    generation: int | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+    problem: Reason | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the audit trail. Never holds key material: key ids only."""
+
+    at: datetime
+    phase: str
+    """`intent`, `outcome` or `note`"""
+    action: str
+    reason: Reason | None = None
+    process: str | None = None
+    """the id of the rotation or retirement"""
+    key_id: KeyId | None = None
+    text: str = ""
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The bracket in which a key died (L20)."""
+
+    last_alive: datetime | None
+    first_refused: datetime | None
+    confirmed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SaveMemory:
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRotation:
+    """Open a rotation, or update the open one of the same id."""
+
+    rotation: Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class EndRotation:
+    id: str
+    outcome: Reason
+    at: datetime
+    key_id: KeyId | None = None
+    """the key that is current at the end"""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRetirement:
+    """Open a retirement, or update the open one of the same id."""
+
+    retirement: Retirement
+
+
+@dataclass(frozen=True, slots=True)
+class EndRetirement:
+    id: str
+    outcome: Reason
+    at: datetime
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SaveSightings:
+    sightings: Sightings
+
+
+@dataclass(frozen=True, slots=True)
+class DropSightings:
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True)
+class SavePlacement:
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class SaveView:
+    """What the last look at a credential showed, for status, metrics, `held_elsewhere` and the index of what is due."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """One key of a credential, for the journal's index: no secret."""
+
+    key_id: KeyId
+    stage: str
+    minted_at: datetime
+    generation: int = 0
+    promoted_at: datetime | None = None
+    retired_at: datetime | None = None
+    doomed_at: datetime | None = None
+    compromised_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The summary of one look at a credential."""
+
+    seen_at: datetime
+    due_at: datetime | None
+    """when the engine looks at it next; None: only when asked"""
+    next_rotation_at: datetime | None = None
+    expires_at: datetime | None = None
+    keys: tuple[HeldKey, ...] = ()
+    phase: str | None = None
+    parked: tuple[tuple[Reason, str], ...] = ()
+    """(reason, what to do) of everything that needs a person"""
+    waiting: tuple[tuple[Reason, datetime | None, tuple[str, ...]], ...] = ()
+    """(reason, until, names) of everything that ends by itself"""
+    orphans: int = 0
+    lane: str = "routine"
+
+
+Line = (
+    SaveMemory | SaveRotation | EndRotation | SaveRetirement | EndRetirement | SaveSightings | DropSightings | SavePlacement | SaveView
+    | Event
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """All that the journal knows of one credential, for gathering facts."""
+
+    memory: Memory | None = None
+    rotation: Rotation | None = None
+    retirements: tuple[Retirement, ...] = ()
+    sightings: tuple[Sightings, ...] = ()
+    placements: tuple[Placement, ...] = ()
+    newest_line: datetime | None = None
+    """of the whole journal"""
+
+
+@runtime_checkable
+class Journal(Protocol):
+    """The truth about rotations, retirements, receipts and the audit trail. No key material."""
+
+    @property
+    def id(self) -> str:
+        """A random id of this journal, made when it was created."""
+
+    def recall(self, credential: str) -> Recollection:
+        """What is known of a credential; empty for one never seen."""
+
+    def commit(self, credential: str, *lines: Line) -> None:
+        """Write all lines in one transaction, or none. Durable when it returns. Raises `Unreachable` when the disk refuses."""
+
+    def find_due(self, now: datetime, limit: int) -> Sequence[tuple[str, str]]:
+        """(credential, lane) of what is due, emergencies first, then never-synced, then routine, oldest first."""
+
+    def next_due(self) -> datetime | None:
+        """When the next credential is due."""
+
+    def find_holders(self, key_id: KeyId) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending."""
