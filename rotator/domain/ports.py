@@ -368,8 +368,14 @@ class Journal(Protocol):
     def find_due(self, now: datetime, limit: int) -> Sequence[tuple[str, str]]:
         """(credential, lane) of what is due, emergencies first, then never-synced, then routine, oldest first."""
 
+    def defer(self, credentials: Sequence[str], until: datetime | None) -> None:
+        """Change nothing but when these are due next (None: not by themselves)."""
+
     def next_due(self) -> datetime | None:
         """When the next credential is due."""
+
+    def audit_head(self) -> str:
+        """The hash of the newest line of the audit trail."""
 
     def find_holders(self, key_id: KeyId) -> Sequence[str]:
         """The credentials whose last look showed this key as current or pending."""

@@ -90,6 +90,8 @@ class Record:
     """mints at an issuer that cannot list, whose answers were lost: possibly orphaned (L8)"""
     audit: tuple[tuple[str, str], ...] = ()
     """(journal id, head of its audit chain)"""
+    vacant: bool = False
+    """a person accepted that the store lost its keys: the next one is bootstrapped (L6)"""
 
     @property
     def current(self) -> KeyEntry | None:
@@ -230,10 +232,11 @@ class ClearLost:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A person accepts what the store holds as ours; the generation never goes back."""
+    """A person accepts what the store holds, or that it holds nothing, as ours; the generation never goes back."""
 
     installation: str
     generation: int
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,8 @@ def apply(record: Record | None, change: Change) -> Record:
         return _open_attempt(record, change)
     if isinstance(change, Adopt):
         return _adopt(record, change)
+    if isinstance(change, Claim):
+        return _claim(record, change)
     if record is None:
         raise IllegalTransition(f"{type(change).__name__}: the store holds no record of this credential")
     return _CHANGES[type(change)](record, change)
@@ -311,7 +316,7 @@ def _make_current(record: Record, entry: KeyEntry, at: datetime) -> Record:
             continue
         keys.append(replace(key, stage=Stage.RETIRING, retired_at=at) if key.stage is Stage.CURRENT else key)
     keys.append(replace(entry, stage=Stage.CURRENT, generation=generation, promoted_at=at, retired_at=None))
-    return replace(record, generation=generation, keys=tuple(keys))
+    return replace(record, generation=generation, keys=tuple(keys), vacant=False)
 
 
 def _retire(record: Record, change: Retire) -> Record:
@@ -379,10 +384,12 @@ def _clear_lost(record: Record, _change: ClearLost) -> Record:
     return replace(record, lost=())
 
 
-def _claim(record: Record, change: Claim) -> Record:
+def _claim(record: Record | None, change: Claim) -> Record:
+    if record is None:
+        return Record(uid=change.uid, installation=change.installation, generation=change.generation, vacant=True)
     generation = max(record.generation, change.generation)
     keys = tuple(replace(k, generation=generation) if k.stage is Stage.CURRENT else k for k in record.keys)
-    return replace(record, installation=change.installation, generation=generation, keys=keys)
+    return replace(record, installation=change.installation, generation=generation, keys=keys, vacant=record.current is None)
 
 
 def _note_audit(record: Record, change: NoteAudit) -> Record:
@@ -414,6 +421,5 @@ _CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
     Swept: _swept,
     NoteLost: _note_lost,
     ClearLost: _clear_lost,
-    Claim: _claim,
     NoteAudit: _note_audit,
 }

@@ -66,7 +66,7 @@ def store_went_forward(facts: Facts, _now: datetime) -> Decision | None:
             f"the store shows generation {record.generation}, {seen} was seen before: it was restored from a backup, perhaps; "
             "restore the newer state, or run `rotator adopt` to go on from what it holds",
         )
-    if record.generation > 0 and (record.current is None or facts.current is None):
+    if record.generation > 0 and not record.vacant and (record.current is None or facts.current is None):
         return Park(Reason.STORE_EMPTIED, "the store holds no current key any more: restore it, then run `rotator adopt`")
     return None
 

@@ -59,7 +59,7 @@ _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})\Z")
 _WINDOW_EXAMPLE = "write it like 'Mon-Fri 09:00-16:00 Europe/London'"
 
 
-class MalformedTiming(Misconfigured, ValueError):  # noqa: N818  # named as its siblings in errors.py are
+class MalformedTiming(Misconfigured, ValueError):
     """A duration, window, zone, cron expression or schedule is wrong. Also a `ValueError`, for validators."""
 
 

@@ -1,0 +1,49 @@
+"""One function per action: `(work, action) -> lines for the journal`. Idempotent, and fit to be killed at any point.
+
+`STEPS` is the table; `has_effect` says which ones touch the world and so get an intent before and an outcome after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rotator.domain import decisions as do
+from rotator.engine.steps import ending, living, minting
+from rotator.engine.work import Lines, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How an action is done, and what the journal calls it."""
+
+    name: str
+    run: Callable[[Work, Any], Lines]
+    has_effect: bool = True
+    plan: Callable[[Work, Any], Lines] | None = None
+    """lines that are written with the intent"""
+
+
+STEPS: Mapping[type, Step] = {
+    do.Recognise: Step("recognise", living.recognise, has_effect=False),
+    do.OpenRotation: Step("open", living.open_rotation, has_effect=False),
+    do.CloseRotation: Step("close", living.close_rotation),
+    do.Preflight: Step("preflight", minting.preflight, has_effect=False),
+    do.Sweep: Step("sweep", minting.sweep, has_effect=False),
+    do.DoomOrphan: Step("doom-orphan", minting.doom_orphan),
+    do.RevokeOrphan: Step("revoke-orphan", minting.revoke_orphan),
+    do.OpenAttempt: Step("open-attempt", minting.open_attempt, plan=minting.plan_attempt),
+    do.CloseAttempt: Step("close-attempt", minting.close_attempt),
+    do.Mint: Step("mint", minting.mint),
+    do.Probe: Step("probe", living.probe, has_effect=False),
+    do.Promote: Step("promote", living.promote),
+    do.Retire: Step("retire", living.retire),
+    do.Adopt: Step("adopt", living.adopt),
+    do.Distribute: Step("distribute", living.distribute),
+    do.OpenRetirement: Step("retirement", ending.open_retirement, has_effect=False),
+    do.Doom: Step("doom", ending.doom),
+    do.Revoke: Step("revoke", ending.revoke),
+    do.Forget: Step("forget", ending.forget),
+    do.CloseRetirement: Step("close-retirement", ending.close_retirement, has_effect=False),
+}

@@ -1,0 +1,160 @@
+"""Steps that bring a key to life: preflight, the attempt's lease, mint and stage, and the sweep of what got lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rotator.domain import decisions as do
+from rotator.domain import record as store
+from rotator.domain.errors import AnswerLost, Conflict, IllegalTransition, NeedsHuman, Permanent, RotatorError, Unreachable
+from rotator.domain.ports import Event, Holding, Issued, MintOrder, SaveMemory, SaveRotation
+from rotator.domain.reasons import Reason
+from rotator.domain.record import Attempt, KeyEntry, Orphan, Stage
+from rotator.engine.work import Lines, Work, new_id
+
+_STAGE_TRIES = 20
+
+
+def preflight(work: Work, action: do.Preflight) -> Lines:
+    """Is the store writable, does the issuer answer, can every required target be reached? Reads only."""
+    credential = work.credential
+    try:
+        credential.store.check(credential.path)
+        credential.issuer.check()
+        for bound in credential.targets:
+            if action.targets and bound.required:
+                bound.target.check(credential.name)
+    except RotatorError as problem:
+        work.mind.preflight[credential.name] = (work.now(), str(problem))
+        raise
+    work.mind.preflight.pop(credential.name, None)
+    return (SaveRotation(replace(work.rotation, preflight_at=work.now())),)
+
+
+def plan_attempt(work: Work, _action: do.OpenAttempt) -> Lines:
+    """Written with the intent: the attempt's id is known to the journal before the store hears of it."""
+    return (SaveRotation(replace(work.rotation, attempt=new_id())),)
+
+
+def open_attempt(work: Work, _action: do.OpenAttempt) -> Lines:
+    """Take the lease on minting (L3)."""
+    rotation = work.journal.recall(work.credential.name).rotation
+    assert rotation is not None
+    assert rotation.attempt is not None
+    facts = work.look.facts
+    uid = facts.record.uid if facts.record else facts.memory.uid if facts.memory else new_id()
+    work.commit(store.OpenAttempt(Attempt(rotation.attempt, work.now()), uid, facts.policy.installation))
+    with work.mind.lock:
+        work.mind.in_hand[work.credential.name] = rotation.attempt
+    return ()
+
+
+def close_attempt(work: Work, action: do.CloseAttempt) -> Lines:
+    """Give the lease up, or take it from someone who let it expire."""
+    work.commit(store.CloseAttempt(action.attempt, work.now()))
+    work.mind.forget_attempt(work.credential.name)
+    return (work.failed_rotation(work.rotation),) if action.failed and work.look.facts.rotation else ()
+
+
+def mint(work: Work, action: do.Mint) -> Lines:
+    """Ask the issuer for a key with the attempt's label, and lay it into the store as pending (L3, L14).
+
+    Whatever goes wrong after the key was born: it is never revoked from here, since a stage whose answer was lost may have been
+    applied. The attempt's label lets the sweep find it.
+    """
+    credential, facts = work.credential, work.look.facts
+    label = f"{facts.policy.installation}/{work.record.uid}/{action.attempt}"
+    try:
+        issued = credential.issuer.mint(MintOrder(label, facts.policy.kind, credential.env, credential.project))
+    except AnswerLost as problem:
+        work.mind.forget_attempt(credential.name)
+        return _lost(work, action, problem)
+    except (Permanent, NeedsHuman):
+        work.mind.forget_attempt(credential.name)
+        raise
+    lost = _stage(work, action, issued)
+    work.mind.forget_attempt(credential.name)
+    return (Event(work.now(), "note", "stage", lost, process=work.rotation.id, key_id=issued.secret.key_id, ok=lost is None),)
+
+
+def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
+    now = work.now()
+    if not work.look.facts.policy.can_list:
+        work.commit(store.NoteLost(Attempt(action.attempt, now)))
+    text = f"attempt {action.attempt}: a key may have been minted, or may yet be: {problem}"
+    return (Event(now, "note", "mint", Reason.ANSWER_LOST, process=work.rotation.id, text=text, ok=False),)
+
+
+def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
+    """None when the key is staged, else why it is left to the sweep."""
+    credential = work.credential
+    current = work.record.current
+    entry = KeyEntry(
+        key_id=issued.secret.key_id,
+        stage=Stage.PENDING,
+        minted_at=work.now(),
+        attempt=action.attempt,
+        reference=issued.reference,
+        replaces=current.key_id if current else None,
+    )
+    reason = Reason.UNREACHABLE
+    for _ in range(_STAGE_TRIES):
+        try:
+            seen = credential.store.read(credential.path)
+            if _is_staged(seen, action.attempt):
+                return None
+            credential.store.commit(credential.path, seen, store.StageKey(entry, issued.secret))
+        except (Conflict, AnswerLost):
+            continue
+        except Unreachable:
+            return reason
+        except IllegalTransition:
+            return Reason.ATTEMPT_HELD
+        return None
+    return reason
+
+
+def _is_staged(seen: Holding, attempt: str) -> bool:
+    return seen.record is not None and any(k.attempt == attempt for k in seen.record.keys)
+
+
+def sweep(work: Work, _action: do.Sweep) -> Lines:
+    """Look for living keys of closed attempts that stand in no stage (L7)."""
+    facts, record = work.look.facts, work.record
+    assert facts.memory is not None
+    prefix = f"{facts.policy.installation}/{record.uid}/"
+    closed = {a.id for a in record.closed}
+    now = work.now()
+    orphans = []
+    for listed in work.credential.issuer.list_labelled(prefix):
+        attempt = listed.label.removeprefix(prefix)
+        if not listed.revoked and attempt in closed and record.find(listed.key_id) is None:
+            orphans.append(Orphan(listed.key_id, attempt, listed.reference))
+    if any(a.at + store.SWEEP_FOR <= now for a in record.closed):
+        work.commit(store.Swept(now))
+    notes = tuple(
+        Event(now, "note", "orphan", Reason.ANSWER_LOST, key_id=o.key_id, text=f"minted under the closed attempt {o.attempt}, in no stage", ok=False)
+        for o in orphans
+    )
+    return (SaveMemory(replace(facts.memory, swept_at=now, orphans=tuple(orphans))), *notes)
+
+
+def doom_orphan(work: Work, action: do.DoomOrphan) -> Lines:
+    """Condemn an orphan in the store before it is revoked."""
+    memory = work.look.facts.memory
+    assert memory is not None
+    rest = SaveMemory(replace(memory, orphans=tuple(o for o in memory.orphans if o.key_id != action.orphan.key_id)))
+    try:
+        work.commit(store.DoomOrphan(action.orphan))
+    except IllegalTransition as problem:
+        # It stands in the store after all, or its attempt is not closed: it is no orphan.
+        return (rest, Event(work.now(), "note", "orphan", Reason.ILLEGAL_TRANSITION, key_id=action.orphan.key_id, text=str(problem)))
+    return (rest,)
+
+
+def revoke_orphan(work: Work, action: do.RevokeOrphan) -> Lines:
+    """End a condemned orphan; revoking a dead key is success."""
+    orphan = action.orphan
+    work.credential.issuer.revoke(orphan.key_id, orphan.reference)
+    work.commit(store.ForgetOrphan(orphan.key_id))
+    return ()

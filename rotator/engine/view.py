@@ -1,0 +1,92 @@
+"""What a look comes to, for status, metrics, and the index of what is due. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from rotator.domain.decisions import Decision, Do, Park, Wait
+from rotator.domain.facts import Facts
+from rotator.domain.keys import KeyId
+from rotator.domain.ports import HeldKey, View
+from rotator.domain.reasons import Reason
+from rotator.domain.rotation import is_emergency, phase_of
+from rotator.engine.look import Look, Timing
+
+_SOON = timedelta(milliseconds=5)
+_POLLED = frozenset({Reason.ATTEMPT_HELD, Reason.STORE_UNREACHABLE, Reason.TARGETS_BEHIND, Reason.HELD_ELSEWHERE, Reason.PREFLIGHT_FAILED})
+_POLL = timedelta(seconds=2)
+
+Decisions = Sequence[tuple[KeyId | None, Decision]]
+
+
+class Blocked(Protocol):
+    """An action that failed and waits."""
+
+    @property
+    def until(self) -> datetime: ...
+    @property
+    def reason(self) -> Reason: ...
+    @property
+    def text(self) -> str: ...
+
+
+def build_view(look: Look, decisions: Decisions, blocks: Iterable[Blocked], now: datetime, timing: Timing) -> View:
+    """The summary of a look and of what was decided on it."""
+    facts, credential = look.facts, look.credential
+    record = facts.record
+    current = record.current if record else None
+    parked = tuple((d.reason, d.needs) for _, d in decisions if isinstance(d, Park))
+    waiting = [(d.reason, d.until, d.names) for _, d in decisions if isinstance(d, Wait)]
+    blocks = tuple(blocks)
+    waiting += [(b.reason, b.until, (b.text,)) for b in blocks]
+    phase = phase_of(facts, now)
+    return View(
+        seen_at=now,
+        due_at=_due_at(facts, decisions, blocks, now, timing),
+        next_rotation_at=facts.due_at,
+        expires_at=credential.expiry(current.minted_at) if current else None,
+        keys=tuple(
+            HeldKey(k.key_id, k.stage, k.minted_at, k.generation, k.promoted_at, k.retired_at, k.doomed_at, k.compromised_at)
+            for k in (record.keys if record else ())
+        ),
+        phase=str(phase) if phase else None,
+        parked=parked,
+        waiting=tuple(waiting),
+        orphans=_orphans(facts),
+        lane=lane_of(facts),
+    )
+
+
+def lane_of(facts: Facts) -> str:
+    """Emergency before never-synced before routine."""
+    if is_emergency(facts) or (facts.record is not None and any(k.compromised_at is not None for k in facts.record.keys)):
+        return "emergency"
+    never = facts.record is None or facts.record.generation == 0 or any(t.generation is None and t.key_id is None for t in facts.targets)
+    return "never-synced" if never else "routine"
+
+
+def _orphans(facts: Facts) -> int:
+    found = {o.key_id for o in facts.memory.orphans} if facts.memory else set()
+    doomed = {o.key_id for o in facts.record.orphans} if facts.record else set()
+    return len(found | doomed)
+
+
+def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now: datetime, timing: Timing) -> datetime:
+    """When to look again: at the earliest time that anything waits for, and every now and then anyway."""
+    times = [now + timing.resync, *(b.until for b in blocks)]
+    for _, decision in decisions:
+        if isinstance(decision, Do):
+            continue
+        if decision.until is not None:
+            times.append(max(decision.until, now + _SOON))
+        if decision.reason in _POLLED:
+            times.append(now + min(_POLL, timing.recheck))
+        elif isinstance(decision, Park) or (decision.until is None and decision.reason is not Reason.NOT_DUE):
+            times.append(now + timing.recheck)
+    if facts.memory is not None and facts.memory.swept_at is not None and facts.record is not None and facts.record.closed:
+        times.append(max(facts.memory.swept_at + facts.policy.sweep_every, now + _SOON))
+    if facts.due_at is not None:
+        times.append(max(facts.due_at, now + _SOON))
+    return min(times)
