@@ -132,6 +132,8 @@ class Delivery:
     generation: int
     endpoint: str
     """the MCP URL that takes this kind of key"""
+    ours: frozenset[KeyId] = frozenset()
+    """every key of this credential that the store knows: found in a target, it may be replaced"""
 
 
 @dataclass(frozen=True, slots=True)

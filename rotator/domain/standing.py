@@ -14,7 +14,8 @@ from rotator.domain.reasons import Reason
 from rotator.domain.record import KeyEntry
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
-_MOST_DOUBLINGS = 4
+_AFTER_UNKNOWN = timedelta(seconds=1)
+_MOST_DOUBLINGS = 16
 
 
 def store_is_readable(facts: Facts, _now: datetime) -> Decision | None:
@@ -100,10 +101,15 @@ def is_fresh(facts: Facts, entry: KeyEntry, now: datetime) -> bool:
 def probe_at(facts: Facts, key_id: KeyId) -> datetime | None:
     """When a key may be asked again; None: at once."""
     seen = facts.seen(key_id)
-    if seen.asked_at is None:
+    entry = facts.record.find(key_id) if facts.record else None
+    if seen.asked_at is None or (entry is not None and entry.promoted_at is not None and seen.asked_at < entry.promoted_at):
         return None
-    doublings: int = min(seen.unknowns, _MOST_DOUBLINGS)
-    return seen.asked_at + facts.policy.probe_pause * (1 << doublings)
+    pause = facts.policy.probe_pause
+    if seen.unknowns:
+        # The network or the service stumbled: ask again soon at first.
+        doublings: int = min(seen.unknowns, _MOST_DOUBLINGS) - 1
+        pause = min(pause, _AFTER_UNKNOWN * (1 << doublings))
+    return seen.asked_at + pause
 
 
 def may_probe(facts: Facts, key_id: KeyId, now: datetime) -> bool:

@@ -176,7 +176,7 @@ class Engine:
                 elif outcome.view.due_at is not None:
                     self.hooks.wake_at(outcome.view.due_at)
             except RotatorError as problem:
-                log.error("visit failed", credential=name, reason=str(problem.reason), problem=str(problem))
+                log.warning("visit failed", credential=name, reason=str(problem.reason), problem=str(problem))
                 self.hooks.wake_at(self.clock.now() + _AFTER_A_FAULT)
             except Exception:  # a fault of ours: the worker and every other credential go on
                 log.exception("visit broke", credential=name)

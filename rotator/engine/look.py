@@ -127,7 +127,7 @@ class Observer:
             rotation=known.rotation,
             retirements=known.retirements,
             sightings=known.sightings,
-            targets=tuple(_target_fact(b, seen[b.name], p) for b, p in zip(credential.targets, placements, strict=True)),
+            targets=tuple(_target_fact(b, seen[b.name][0], p, holding.record) for b, p in zip(credential.targets, placements, strict=True)),
             attempt=self._attempt(credential, known, holding.record),
             due_at=self._due_at(credential, known, holding.record),
             clock_trusted=is_clock_trusted(self.mind.clock_offset, known.newest_line, now),
@@ -196,12 +196,18 @@ def _holds(credential: Credential, key_id: KeyId) -> bool:
     return holding.current == key_id or (entry is not None and entry.stage in (Stage.CURRENT, Stage.PENDING))
 
 
-def _place(bound: BoundTarget, seen: tuple[Observation | None, str], known: Recollection, now: datetime, record: Record | None) -> Placement:
+def _place(
+    bound: BoundTarget, seen: tuple[Observation | None, str], known: Recollection, now: datetime, record: Record | None
+) -> Placement:
     before = next((p for p in known.placements if p.target == bound.name), None)
     observation, text = seen
     if observation is None:
         # Unreachable: what it held is not known to have changed, and not known to be there.
-        return replace(before, problem=Reason.UNREACHABLE, text=text) if before else Placement(bound.name, None, now, problem=Reason.UNREACHABLE)
+        return (
+            replace(before, problem=Reason.UNREACHABLE, text=text)
+            if before
+            else Placement(bound.name, None, now, problem=Reason.UNREACHABLE)
+        )
     generation = observation.generation
     if generation is None and record is not None and observation.key_id is not None:
         entry = record.find(observation.key_id)
@@ -219,8 +225,10 @@ def _place(bound: BoundTarget, seen: tuple[Observation | None, str], known: Reco
     )
 
 
-def _target_fact(bound: BoundTarget, seen: tuple[Observation | None, str], placement: Placement) -> TargetFact:
-    observation = seen[0]
+def _target_fact(bound: BoundTarget, observation: Observation | None, placement: Placement, record: Record | None) -> TargetFact:
+    problem = observation.problem if observation is not None else None
+    if problem is Reason.FOREIGN_ENTRY and record is not None and placement.key_id is not None and record.find(placement.key_id):
+        problem = None  # a sibling daemon wrote it: the key is this credential's
     return TargetFact(
         name=bound.name,
         required=bound.required,
@@ -231,7 +239,7 @@ def _target_fact(bound: BoundTarget, seen: tuple[Observation | None, str], place
         best_level=bound.target.best_level,
         since=placement.since,
         settle=bound.settle,
-        problem=observation.problem if observation is not None else None,
+        problem=problem,
         retry_at=placement.retry_at,
     )
 

@@ -83,10 +83,8 @@ class Operations:
         """Accept a leak report: acknowledged when the key is marked compromised in the store's record (L23, L24)."""
         wanted = secret.key_id if secret is not None else key_id
         assert wanted is not None
-        accepted = []
-        for credential in list(self.engine.credentials.values()):
-            if wanted.kind is credential.policy.kind and self._holds(credential, wanted, secret):
-                accepted.append(self._mark(credential, wanted, who))
+        credentials = [c for c in self.engine.credentials.values() if c.policy.kind is wanted.kind]
+        accepted = [self._mark(c, wanted, who) for c in credentials if self._holds(c, wanted, secret)]
         if not accepted:
             raise Refused(f"no credential holds key {wanted}: if it is one of yours, revoke it in the dashboard")
         return accepted
@@ -175,7 +173,9 @@ class Operations:
             )
         if blocked is not None:
             _refuse_unless_writable(credential)
-            seen = max([record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)])
+            seen = max(
+                [record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)]
+            )
             uid = record.uid if record else memory.uid if memory else new_id()
             holding = credential.store.commit(credential.path, look.holding, store.Claim(facts.policy.installation, seen + 1, uid))
             record = holding.record

@@ -193,4 +193,3 @@ def _subject(look: Look, action: Action) -> tuple[str | None, KeyId | None]:
         return row.id, key_id
     rotation = look.facts.rotation
     return (rotation.id if rotation else None), key_id
-

@@ -130,11 +130,15 @@ def distribute(work: Work, action: do.Distribute) -> Lines:
     if secret is None:
         raise Conflict(f"distributing {current.key_id}: the store does not hold it any more")
     credential = work.credential
-    delivery = Delivery(credential.name, secret, current.generation, credential.prober.endpoint(current.key_id.kind))
+    delivery = Delivery(credential.name, secret, current.generation, credential.prober.endpoint(current.key_id.kind), _ours(work))
     lines: list[Line] = []
     for name in action.targets:
         lines += _deliver(work, name, delivery)
     return tuple(lines)
+
+
+def _ours(work: Work) -> frozenset[KeyId]:
+    return frozenset(k.key_id for k in work.record.keys)
 
 
 def _deliver(work: Work, name: str, delivery: Delivery) -> Lines:

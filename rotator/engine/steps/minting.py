@@ -133,7 +133,15 @@ def sweep(work: Work, _action: do.Sweep) -> Lines:
     if any(a.at + store.SWEEP_FOR <= now for a in record.closed):
         work.commit(store.Swept(now))
     notes = tuple(
-        Event(now, "note", "orphan", Reason.ANSWER_LOST, key_id=o.key_id, text=f"minted under the closed attempt {o.attempt}, in no stage", ok=False)
+        Event(
+            now,
+            "note",
+            "orphan",
+            Reason.ANSWER_LOST,
+            key_id=o.key_id,
+            text=f"minted under the closed attempt {o.attempt}, in no stage",
+            ok=False,
+        )
         for o in orphans
     )
     return (SaveMemory(replace(facts.memory, swept_at=now, orphans=tuple(orphans))), *notes)
