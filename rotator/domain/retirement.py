@@ -145,11 +145,24 @@ def clock(facts: Facts, _entry: KeyEntry, _now: datetime) -> Decision | None:
     )
 
 
+def retired_since(facts: Facts, entry: KeyEntry) -> datetime | None:
+    """The instant from which the overlap counts: when the key was retired, by its retirer's clock, but not before we saw it retired.
+
+    A replica that stood still between taking the time and its commit writes an instant that is long past, while consumers lost the
+    key only now.
+    """
+    row = facts.retirement(entry.key_id)
+    if entry.retired_at is None or row is None:
+        return None
+    return max(entry.retired_at, row.opened_at)
+
+
 def overlap(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:
     """L17: consumers that give no receipt get `overlap.min`."""
-    if entry.retired_at is None:
+    since = retired_since(facts, entry)
+    if since is None:
         return Wait(Reason.OVERLAP)
-    until = entry.retired_at + facts.policy.overlap_min
+    until = since + facts.policy.overlap_min
     return Wait(Reason.OVERLAP, until) if now < until else None
 
 
@@ -161,7 +174,9 @@ def receipts(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:
     names = tuple(t.name for t in late)
     placed = not behind(facts, now, settled=False)
     settling = [at for t in late if (at := settles_at(facts, t)) is not None]
-    if entry.retired_at is not None and now >= entry.retired_at + facts.policy.overlap_max:
+    since = retired_since(facts, entry)
+    deadline = since + facts.policy.overlap_max if since is not None else None
+    if deadline is not None and now >= deadline:
         if facts.policy.at_deadline is AtDeadline.REVOKE:
             return None
         if not placed:
@@ -173,7 +188,6 @@ def receipts(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:
             )
     if placed and settling:
         return Wait(Reason.SETTLING, max(settling), names)
-    deadline = entry.retired_at + facts.policy.overlap_max if entry.retired_at is not None else None
     return Wait(Reason.TARGETS_BEHIND, deadline, names)
 
 

@@ -13,8 +13,9 @@ import structlog
 
 from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
-from rotator.domain.ports import Answer, Clock, Journal
-from rotator.engine.look import Mind, Observer, Timing
+from rotator.domain.ports import Clock, EndRetirement, EndRotation, Journal, Line
+from rotator.domain.reasons import Reason
+from rotator.engine.look import Look, Mind, Observer, Timing
 from rotator.engine.runner import Outcome, Runner
 
 LANES = {"emergency": 0, "never-synced": 1, "routine": 2}
@@ -29,7 +30,10 @@ class Hooks:
     """What the engine tells others; all are called from worker threads."""
 
     on_step: Callable[[str, str, float], None] = lambda _step, _outcome, _seconds: None
-    on_answer: Callable[[str, Answer], None] = lambda _credential, _answer: None
+    on_rotation: Callable[[str, float], None] = lambda _reason, _seconds: None
+    """a rotation was distributed: (reason, seconds since it was opened)"""
+    on_leak_ended: Callable[[float], None] = lambda _seconds: None
+    """a leaked key is proven dead: seconds since the report was accepted"""
     wake_at: Callable[[datetime], None] = lambda _instant: None
     """something is due then; `Engine.dispatch` must be called at that time"""
 
@@ -105,7 +109,7 @@ class Engine:
         self._workers = workers
         self._threads: list[threading.Thread] = []
         observer = Observer(journal, clock, self.mind, timing, self.find_credential)
-        self.runner = Runner(observer, hooks.on_step, hooks.on_answer)
+        self.runner = Runner(observer, hooks.on_step, self._on_ended)
 
     @property
     def credentials(self) -> Mapping[str, Credential]:
@@ -164,6 +168,16 @@ class Engine:
         if credential is None:
             return None
         return self.runner.visit(credential, self.stopping)
+
+    def _on_ended(self, look: Look, line: Line) -> None:
+        rotation = look.facts.rotation
+        if isinstance(line, EndRotation) and line.outcome is Reason.DISTRIBUTED and rotation is not None:
+            self.hooks.on_rotation(str(rotation.reason), (line.at - rotation.opened_at).total_seconds())
+        if isinstance(line, EndRetirement) and line.outcome is Reason.DEAD:
+            row = next((r for r in look.facts.retirements if r.id == line.id), None)
+            entry = look.facts.record.find(row.key_id) if row is not None and look.facts.record is not None else None
+            if entry is not None and entry.compromised_at is not None:
+                self.hooks.on_leak_ended((line.at - entry.compromised_at).total_seconds())
 
     def _work(self, only_emergencies: bool) -> None:
         while (name := self.queue.take(self.stopping, only_emergencies=only_emergencies)) is not None:

@@ -14,7 +14,7 @@ from rotator.domain.credential import Credential
 from rotator.domain.decisions import Action, Decision, Do, Wait
 from rotator.domain.errors import Conflict, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Answer, Event, Line, SaveMemory, SavePlacement, SaveView, View
+from rotator.domain.ports import Event, Line, SaveMemory, SavePlacement, SaveView, View
 from rotator.domain.reasons import Reason
 from rotator.domain.retirement import decide_retirements
 from rotator.domain.rotation import decide_rotation, is_emergency
@@ -59,7 +59,8 @@ class Runner:
     observer: Observer
     on_step: Callable[[str, str, float], None]
     """(step, outcome, seconds), for metrics"""
-    on_answer: Callable[[str, Answer], None]
+    on_ended: Callable[[Look, Line], None]
+    """told of every line that was written"""
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
     _blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -124,7 +125,7 @@ class Runner:
     def _take(self, look: Look, action: Action) -> None:
         step = STEPS[type(action)]
         name, journal, clock = look.credential.name, self.observer.journal, self.observer.clock
-        work = Work(look, journal, clock, self.observer.mind, self.observer.timing, self.on_answer)
+        work = Work(look, journal, clock, self.observer.mind, self.observer.timing)
         process, key_id = _subject(look, action)
         if step.has_effect:
             planned = step.plan(work, action) if step.plan else ()
@@ -147,6 +148,8 @@ class Runner:
             log.info("step done", action=step.name, credential=name, key_id=str(key_id) if key_id else None)
         journal.commit(name, *self._passive(look), *lines, *outcome)
         self._blocks.pop((name, repr(action)), None)
+        for line in lines:
+            self.on_ended(look, line)
 
     def _passive(self, look: Look) -> tuple[Line, ...]:
         """What the look itself taught: where targets stand, and that the generation rose."""

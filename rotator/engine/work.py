@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -33,8 +32,6 @@ class Work:
     clock: Clock
     mind: Mind
     timing: Timing
-    report: Callable[[str, Answer], None]
-    """told of every probe's answer: (credential, answer)"""
 
     @property
     def credential(self) -> Credential:

@@ -82,7 +82,6 @@ def _ask(work: Work, key_id: KeyId, answer: Answer) -> Answer:
             work.mind.witnesses[kind] = (work.credential.name, key_id, secret)
         elif answer.verdict is not Verdict.ALIVE and kind in work.mind.witnesses and work.mind.witnesses[kind][1] == key_id:
             del work.mind.witnesses[kind]
-    work.report(work.credential.name, answer)
     return answer
 
 

@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all the set-up they need on a fresh machine with Python 3.11 or later, Node 20 and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CLIENTS := tests/clients/node_modules/.ready
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit model-long bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
+	@cd tests/clients && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+demo: $(READY) ## the whole story on one machine in about a minute
+	@$(BIN)/rotator demo
+
+check: $(READY) ## lint, types, import contracts and unit tests, in under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry rotator
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
+
+test: check $(CLIENTS) ## everything: check, the model check's quick tier, contracts, integration, crash, real MCP clients
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo
+
+model-long: $(READY) ## the model check's long tier (minutes to an hour); its result stands in docs/model-check.md
+	$(BIN)/python -m tests.model --long
+
+bench: $(READY) ## figures: rotations against a bare loop, an idle daemon, start-up; reports, never fails
+	$(BIN)/python -m bench
+
+lock: $(READY) ## pin all dependencies anew, with hashes and without hosts
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras -o requirements/runtime.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras --group dev -o requirements/dev.txt
+
+clean: ## remove what make made
+	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,253 @@
+"""What a journal does in any SQL database: lines become rows in one transaction, rows become recollections and reports.
+
+A kind says how a transaction for reading and one for writing is had, and what its driver's errors mean; it holds no logic of lines.
+Writers stand in one queue, because each audit line stands on the hash of the one before it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from rotator.domain.errors import IllegalTransition
+from rotator.domain.keys import KeyId
+from rotator.domain.ports import Line, Recollection
+from rotator.domain.reasons import Reason
+from rotator.journal import audit, rows
+from rotator.journal import statements as sql
+from rotator.journal.lines import Tip, latest, write_lines
+from rotator.journal.rows import CredentialRow, EventRow, RetirementRow, RotationRow, ensure_fit
+from rotator.journal.statements import Statements
+from rotator.journal.tables import events, parse_instant, render_instant, retirements, rotations
+
+_PAGE = 1000
+_BEFORE_ALL = -(2**63)
+"""below every line number, so that a line smuggled in before the first shows too"""
+
+
+class SqlJournal(ABC):
+    """A journal in an SQL database. Fulfils `rotator.domain.ports.Journal`; what goes beyond it is for the API and the CLI."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._writers = threading.Lock()
+        self._tip: Tip | None = None
+        """the end of the trail; None while it must be read again, because a commit failed or is under way"""
+        self._newest: datetime | None = None
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """A random id of this journal, made when it was created."""
+        return self._id
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """One consistent look at the database, its errors mapped to ours."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """One transaction, durable when left, undone when left by an exception; its errors mapped to ours. Called with writers queued."""
+
+    def _begin(self, created_at: datetime) -> None:
+        """Read, or make, the journal's id, and read the end of the trail. A kind calls it once the schema is at the head."""
+        with self._writers, self._writing() as connection:
+            found = connection.scalar(sql.get_meta, {"name": "journal_id"})
+            if found is None:
+                found = secrets.token_hex(16)
+                connection.execute(
+                    sql.add_meta,
+                    [{"name": "journal_id", "value": found}, {"name": "created_at", "value": render_instant(created_at)}],
+                )
+            self._id = found
+            tip = self._read_tip(connection)
+            self._newest = tip.newest
+            self._tip = tip
+
+    def _read_tip(self, connection: Connection) -> Tip:
+        line = connection.execute(sql.find_tip).one_or_none()
+        said = connection.scalar(sql.find_newest_event)
+        newest = latest(None if said is None else parse_instant(said), connection.scalar(sql.find_newest_look))
+        return Tip(0, audit.genesis(self._id), newest) if line is None else Tip(line.seq, line.hash, newest)
+
+    # -- the port
+
+    def recall(self, credential: str) -> Recollection:
+        """What is known of a credential; empty for one never seen."""
+        name = {"name": credential}
+        with self._reading() as connection:
+            known = connection.execute(sql.find_credential, name).mappings().one_or_none()
+            rotation = connection.execute(sql.find_open_rotation, name).mappings().one_or_none()
+            retiring = connection.execute(sql.find_open_retirements, name).mappings().all()
+            seen = connection.execute(sql.find_sightings, name).mappings().all()
+            placed = connection.execute(sql.find_placements, name).mappings().all()
+        return Recollection(
+            memory=None if known is None else rows.memory_of(known),
+            rotation=None if rotation is None else rows.rotation_of(rotation),
+            retirements=tuple(rows.retirement_of(row) for row in retiring),
+            sightings=tuple(rows.sightings_of(row) for row in seen),
+            placements=tuple(rows.placement_of(row) for row in placed),
+            newest_line=self._newest,
+        )
+
+    def commit(self, credential: str, *lines: Line) -> None:
+        """Write all lines in one transaction, or none. Durable when it returns.
+
+        Raises `Unreachable` when the disk refuses, `IllegalTransition` for a line that the journal's rules forbid (a second open
+        rotation, the update or end of what it doesn't know), `ValueError`, naming the column, for a text that looks like a full key.
+        """
+        if not lines:
+            return
+        ensure_fit("credential", {"name": credential})
+        with self._writers:
+            tip, self._tip = self._tip, None
+            with self._writing() as connection:
+                tip = write_lines(connection, self._statements, credential, lines, tip or self._read_tip(connection))
+            self._tip, self._newest = tip, tip.newest
+
+    def find_due(self, now: datetime, limit: int) -> Sequence[tuple[str, str]]:
+        """(credential, lane) of what is due, emergencies first, then never-synced, then routine, oldest first."""
+        with self._reading() as connection:
+            return [(row.name, row.lane) for row in connection.execute(sql.find_due, {"now": now, "most": limit})]
+
+    def defer(self, credentials: Sequence[str], until: datetime | None) -> None:
+        """Change nothing but when these are due next (None: not by themselves)."""
+        with self._writers, self._writing() as connection:
+            connection.execute(sql.defer, {"names": list(credentials), "until": until})
+
+    def next_due(self) -> datetime | None:
+        """When the next credential is due."""
+        with self._reading() as connection:
+            due: datetime | None = connection.scalar(sql.next_due)
+        return due
+
+    def find_holders(self, key_id: KeyId) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending."""
+        with self._reading() as connection:
+            return list(connection.scalars(sql.find_holders, {"key_id": str(key_id)}))
+
+    # -- the audit trail
+
+    def audit_head(self) -> str:
+        """`number:hash` of the newest audit line, to be kept elsewhere; a later `verify_audit` must find it again."""
+        tip = self._tip
+        if tip is None:  # a commit is under way, or one failed
+            with self._reading() as connection:
+                tip = self._read_tip(connection)
+        return audit.render_head(tip.seq, tip.digest)
+
+    def verify_audit(self, heads: Mapping[str, str] | None = None) -> list[str]:
+        """What is wrong with the audit trail, a sentence each; empty when it is whole. Holds a page of it in memory at a time.
+
+        `heads` maps where a head was kept ("the record of checkout-read") to the head. Without one, lines that were cut off the end
+        while no daemon ran don't show.
+        """
+        kept = {"this process": self.audit_head(), **(heads or {})}
+        with self._reading() as connection:
+            return audit.find_problems(self._id, _page_events(connection), kept)
+
+    # -- reports for the API, the CLI and the metrics
+
+    def list_credentials(self) -> Sequence[CredentialRow]:
+        """Every credential that was seen and not forgotten, by name."""
+        with self._reading() as connection:
+            known = connection.execute(sql.list_credentials).mappings().all()
+            keys = defaultdict(list)
+            for row in connection.execute(sql.list_held).mappings():
+                keys[row["credential"]].append(row)
+        return [CredentialRow(row["name"], rows.view_of(row, keys[row["name"]]), rows.memory_of(row)) for row in known]
+
+    def find_credential(self, name: str) -> CredentialRow | None:
+        """One credential; None if it was never seen."""
+        with self._reading() as connection:
+            row = connection.execute(sql.find_credential, {"name": name}).mappings().one_or_none()
+            keys = connection.execute(sql.find_held, {"name": name}).mappings().all()
+        return None if row is None else CredentialRow(name, rows.view_of(row, keys), rows.memory_of(row))
+
+    def find_rotations(self, credential: str | None = None, *, limit: int = 100, open_only: bool = False) -> Sequence[RotationRow]:
+        """Rotations, newest first."""
+        return [rows.rotation_row_of(row) for row in self._find_processes(rotations, credential, limit, open_only)]
+
+    def find_retirements(self, credential: str | None = None, *, limit: int = 100, open_only: bool = False) -> Sequence[RetirementRow]:
+        """Retirements, newest first."""
+        return [rows.retirement_row_of(row) for row in self._find_processes(retirements, credential, limit, open_only)]
+
+    def _find_processes(self, table: sa.Table, credential: str | None, limit: int, open_only: bool) -> Sequence[sa.RowMapping]:
+        statement = sa.select(table).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
+        if credential is not None:
+            statement = statement.where(table.c.credential == credential)
+        if open_only:
+            statement = statement.where(table.c.closed_at.is_(None))
+        with self._reading() as connection:
+            return connection.execute(statement).mappings().all()
+
+    def find_events(
+        self,
+        credential: str | None = None,
+        *,
+        process: str | None = None,
+        after_seq: int = 0,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Sequence[EventRow]:
+        """Audit lines numbered higher than `after_seq`, of one credential or process (a rotation or retirement), or of all."""
+        order = events.c.seq.desc() if newest_first else events.c.seq
+        statement = sa.select(events).where(events.c.seq > after_seq).order_by(order).limit(limit)
+        if credential is not None:
+            statement = statement.where(events.c.credential == credential)
+        if process is not None:
+            statement = statement.where(events.c.process == process)
+        with self._reading() as connection:
+            found = connection.execute(statement).mappings().all()
+        return [rows.event_row_of(row) for row in found]
+
+    def count_rotations(self) -> Mapping[tuple[str, Reason, Reason], int]:
+        """(credential, reason, outcome) of all closed rotations: how many."""
+        with self._reading() as connection:
+            found = connection.execute(sql.count_rotations).all()
+        return {(credential, Reason(reason), Reason(outcome)): count for credential, reason, outcome, count in found}
+
+    def last_successes(self) -> Mapping[str, datetime]:
+        """When each credential's last rotation was distributed."""
+        with self._reading() as connection:
+            found = connection.execute(sql.last_closed, {"ended_as": str(Reason.DISTRIBUTED)}).all()
+        return {str(credential): at for credential, at in found}
+
+    def count_open_retirements(self) -> Mapping[tuple[str, bool, bool], int]:
+        """(credential, doomed at the last look, revoked) of all open retirements: how many."""
+        with self._reading() as connection:
+            found = connection.execute(sql.count_open_retirements).all()
+        return {(credential, bool(doomed), bool(revoked)): count for credential, doomed, revoked, count in found}
+
+    def forget_credential(self, name: str) -> None:
+        """Drop what is known of a credential that left the configuration; its history and audit lines stay. Idempotent.
+
+        Raises `IllegalTransition` while a rotation or retirement of it is open: it ends from its frozen reference first (L5).
+        """
+        with self._writers, self._writing() as connection:
+            unfinished = [
+                *connection.execute(sql.find_open_rotation, {"name": name}),
+                *connection.execute(sql.find_open_retirements, {"name": name}),
+            ]
+            if unfinished:
+                raise IllegalTransition(f"credential {name} has an open rotation or retirement: let it end before it is forgotten")
+            for statement in sql.forget:
+                connection.execute(statement, {"name": name})
+
+
+def _page_events(connection: Connection) -> Iterator[sa.RowMapping]:
+    after = _BEFORE_ALL
+    while True:
+        page = connection.execute(sql.page_events, {"after": after, "most": _PAGE}).mappings().all()
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = page[-1]["seq"]

@@ -1,0 +1,286 @@
+"""The JSON of the API, as models: what requests may say (strict, nothing unknown) and what answers look like.
+
+Instants are ISO 8601 in UTC with `Z`. Nothing here can hold key material but `LeakReport.key`, which is a `Secret` before anybody else
+sees it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from rotator.domain.keys import KeyId, parse_key_id
+from rotator.domain.secret import Secret
+
+MOST_ROWS = 1000
+
+
+class _Parsed:
+    """Marks a field that arrives as text and is parsed at once. A `MalformedKey` passes through: it never repeats the text."""
+
+    def __init__(self, parse: Any, description: str) -> None:
+        self._parse, self._description = parse, description
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._parse, core_schema.str_schema(max_length=1024))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "maxLength": 1024, "description": self._description}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Query(BaseModel):
+    # Not strict: everything in a query string is text.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class RotateRequest(_Request):
+    """How a rotation is wanted."""
+
+    emergency: bool = Field(default=False, description="Ahead of everything else; the old key is revoked without overlap.")
+
+
+class LeakReport(_Request):
+    """What leaked: exactly one of the two."""
+
+    key: Annotated[Secret, _Parsed(Secret, "The full key that leaked.")] | None = None
+    key_id: Annotated[KeyId, _Parsed(parse_key_id, "Its key id, where the full key is not at hand.")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> LeakReport:
+        if (self.key is None) is (self.key_id is None):
+            raise ValueError("give either `key` or `key_id`")
+        return self
+
+
+class RotationsQuery(_Query):
+    """Which rotations, newest first."""
+
+    credential: str | None = None
+    open: bool = False
+    limit: int = Field(default=50, ge=1, le=MOST_ROWS)
+
+
+class RetirementsQuery(_Query):
+    """Which retirements, newest first."""
+
+    credential: str | None = None
+    open: bool = False
+    limit: int = Field(default=50, ge=1, le=MOST_ROWS)
+    key_id: str | None = None
+
+
+class EventsQuery(_Query):
+    """Which lines of the audit trail: the oldest after `after`, or without it the newest; oldest first either way."""
+
+    credential: str | None = None
+    process: str | None = Field(default=None, description="The id of a rotation or retirement.")
+    key_id: str | None = None
+    after: int | None = Field(default=None, ge=0, lt=2**63)
+    limit: int = Field(default=200, ge=1, le=MOST_ROWS)
+
+
+class Problem(_Answer):
+    """Every answer that is not a success."""
+
+    error: str = Field(description="The reason, one word.")
+    message: str = Field(description="What is wrong and what to do.")
+    exit_code: int = Field(description="What a command that got this answer exits with.")
+
+
+class Parked(_Answer):
+    reason: str
+    text: str = Field(description="What a person should do.")
+
+
+class Waiting(_Answer):
+    reason: str
+    until: datetime | None
+    names: tuple[str, ...]
+
+
+class TargetStatus(_Answer):
+    name: str
+    required: bool
+    key_id: str | None
+    state: Literal["current", "behind", "failed"]
+    since: datetime | None
+    activation: str
+    text: str
+
+
+class RetirementStatus(_Answer):
+    id: str
+    key_id: str
+    phase: Literal["waiting", "doomed", "revoked"]
+    why: str
+    revoked_at: datetime | None
+    last_alive: datetime | None
+    first_refused: datetime | None
+
+
+class RotationRow(_Answer):
+    id: str
+    credential: str
+    reason: str
+    opened_at: datetime
+    closed_at: datetime | None
+    outcome: str | None
+    key_id: str | None
+    replaces: str | None
+    emergency: bool
+    failures: int
+
+
+class RetirementRow(_Answer):
+    id: str
+    credential: str
+    key_id: str
+    why: str
+    opened_at: datetime
+    revoked_at: datetime | None
+    closed_at: datetime | None
+    outcome: str | None
+    last_alive: datetime | None
+    first_refused: datetime | None
+    confirmed_at: datetime | None
+
+
+class EventRow(_Answer):
+    seq: int
+    at: datetime
+    credential: str
+    phase: str
+    action: str
+    reason: str | None
+    process: str | None
+    key_id: str | None
+    text: str
+    ok: bool
+    hash: str
+
+
+class Status(_Answer):
+    """One credential."""
+
+    name: str
+    kind: str
+    store: str
+    path: str
+    issuer: str
+    key_id: str | None
+    generation: int
+    minted_at: datetime | None
+    age_seconds: float | None
+    expires_at: datetime | None
+    next_rotation_at: datetime | None
+    phase: Literal["idle", "opened", "staged", "verified", "promoted", "parked", "unreadable"]
+    lane: str
+    compromised: bool
+    recovered: bool
+    parked: tuple[Parked, ...]
+    waiting: tuple[Waiting, ...]
+    targets: tuple[TargetStatus, ...]
+    retirements: tuple[RetirementStatus, ...]
+    orphans: int
+    rotation: RotationRow | None
+    seen_at: datetime | None
+
+
+class Accepted(_Answer):
+    """What an operation did."""
+
+    credential: str
+    text: str
+    rotation: str | None
+    key_id: str | None
+
+
+class PlannedStep(_Answer):
+    process: Literal["rotation", "retirement"]
+    does: str
+    key_id: str | None
+    text: str
+
+
+class Affected(_Answer):
+    target: str
+    required: bool
+    state: Literal["current", "behind", "failed"]
+    activation: str
+
+
+class Plan(_Answer):
+    """What would happen now and next."""
+
+    credential: str
+    now: tuple[PlannedStep, ...]
+    waiting: tuple[Waiting, ...]
+    parked: tuple[Parked, ...]
+    next_rotation_at: datetime | None
+    affects: tuple[Affected, ...]
+
+
+class Statuses(_Answer):
+    credentials: tuple[Status, ...]
+
+
+class AcceptedLeak(_Answer):
+    accepted: tuple[Accepted, ...]
+
+
+class Rotations(_Answer):
+    rotations: tuple[RotationRow, ...]
+
+
+class Retirements(_Answer):
+    retirements: tuple[RetirementRow, ...]
+
+
+class Events(_Answer):
+    events: tuple[EventRow, ...]
+    next: int = Field(description="Hand this in as `after` to get what comes next.")
+
+
+class Audit(_Answer):
+    lines: int
+    head: str
+    problems: tuple[str, ...]
+
+
+class Info(_Answer):
+    version: str
+    installation: str
+    started_at: datetime
+    journal: str
+    credentials: int
+
+
+class Reloaded(_Answer):
+    changed: bool
+    message: str
+
+
+class PartReport(_Answer):
+    """How one part stands."""
+
+    ready: bool
+    reason: str
+
+
+class ReadinessReport(_Answer):
+    """How the whole stands."""
+
+    ready: bool
+    parts: dict[str, PartReport]

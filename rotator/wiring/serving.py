@@ -1,0 +1,100 @@
+"""The daemon's services, in the order in which they start."""
+
+from __future__ import annotations
+
+import structlog
+
+from rotator.daemon import Daemon, Service
+from rotator.domain.errors import Misconfigured
+from rotator.scheduling.wakeups import Wakeups
+from rotator.server.app import build_app
+from rotator.server.dependencies import ServerDependencies
+from rotator.server.listening import ApiServer
+from rotator.server.readiness import Readiness
+from rotator.server.tokens import TokenBook, remove_daemon_file, write_admin_token, write_daemon_file
+from rotator.settings import Settings
+from rotator.wiring.running import Runtime
+
+log = structlog.get_logger(__name__)
+
+
+def serve(runtime: Runtime, wakeups: Wakeups) -> None:
+    """Run until a signal."""
+    readiness = build_readiness(runtime, wakeups)
+    server = build_server(runtime, readiness)
+
+    def start_server() -> None:
+        write_daemon_file(runtime.state_dir, server.start())
+
+    def stop_server() -> None:
+        remove_daemon_file(runtime.state_dir)
+        server.stop()
+
+    services = [
+        Service("engine", runtime.engine.start, runtime.engine.stop),
+        Service("scheduler", wakeups.start, wakeups.stop),
+        Service("server", start_server, stop_server),
+    ]
+
+    def reload() -> None:
+        try:
+            runtime.reload()
+        except Misconfigured as problem:
+            log.warning("the new configuration is wrong; the old one stays", action="reload", problem=str(problem))
+
+    Daemon(services, reload, wakeups.mind_the_clock, watched=runtime.path).run()
+
+
+def build_readiness(runtime: Runtime, wakeups: Wakeups) -> Readiness:
+    """The parts that must be ready before the whole is."""
+    readiness = Readiness()
+
+    def journal_problem() -> str | None:
+        runtime.journal.next_due()  # raises where the journal cannot be read
+        return None
+
+    readiness.watch("scheduler", lambda: None if wakeups.is_running else "not running")
+    readiness.watch("engine", lambda: "stopping" if runtime.engine.stopping.is_set() else None)
+    readiness.watch("journal", journal_problem)
+    runtime.watch_stores(readiness)
+    return readiness
+
+
+def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
+    """The HTTP server, not yet listening."""
+    settings = runtime.settings
+    tokens = TokenBook.from_config(_tokens(settings)).with_admin(write_admin_token(runtime.state_dir))
+
+    def reload() -> tuple[bool, str]:
+        changed = runtime.reload()
+        return changed, "the new configuration is in force" if changed else "nothing changed"
+
+    app = build_app(
+        ServerDependencies(
+            operations=runtime.operations,
+            engine=runtime.engine,
+            queries=runtime.journal,
+            metrics=runtime.metrics,
+            readiness=readiness,
+            tokens=tokens,
+            clock=runtime.clock,
+            installation=settings.installation,
+            started_at=runtime.engine.mind.started_at,
+            reload=reload,
+        )
+    )
+    return ApiServer(app, settings.server.bind, settings.server.port, metrics_port=settings.metrics.port)
+
+
+def _tokens(settings: Settings) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    for token in settings.server.tokens:
+        digest = token.sha256
+        if digest is None:
+            assert token.file is not None
+            try:
+                digest = token.file.read_text("utf-8").split()[0]
+            except (OSError, IndexError, UnicodeDecodeError) as problem:
+                raise Misconfigured(f"server.tokens: {token.name}: {token.file} cannot be read: {type(problem).__name__}") from problem
+        found.append((token.name, token.role, digest))
+    return found

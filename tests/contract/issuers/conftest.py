@@ -1,0 +1,22 @@
+"""What every case of the contract suite starts from: an issuer of each kind, with the truth behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rotator.domain.ports import Issuer
+from tests.contract.issuers.kinds import ALL, Bench
+
+
+@pytest.fixture(params=ALL, ids=str)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with request.param.open(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def issuer(bench: Bench) -> Issuer:
+    return bench.issuer

@@ -1,0 +1,453 @@
+"""What one replica may decide next: its journal as small tuples, the facts that follow from it, and the real decisions on them.
+
+Time is a choice: whether a limit (overlap, settling, the pause between probes, `verify_for`, the lease, the hour of the sweep) has passed is
+tried both ways at every decision, in the order "not yet" before "passed". What follows in the world from the passing of a limit (a consumer
+has read the store by then) is handed back with the decision, so that `world` can make it true.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from rotator.domain import decisions as do
+from rotator.domain import retirement, rotation
+from rotator.domain.facts import (
+    AttemptView,
+    Facts,
+    Level,
+    Memory,
+    Policy,
+    Retirement,
+    Rotation,
+    Sightings,
+    TargetFact,
+    Verdict,
+)
+from rotator.domain.reasons import Reason
+from rotator.domain.record import Orphan, Stage
+from rotator.domain.standing import guard
+
+from tests.model import symbols as sym
+from tests.model.symbols import KEYS, NONE, NOW, Docs, attempt_id, attempt_number, key_id, number
+
+NEVER, ALIVE, DEAD, UNKNOWN = range(4)
+"""the last answer of a key"""
+NOT_SEEN, SEEN_BEFORE, SEEN_SINCE = range(3)
+"""when it was last alive: never, before it became current, since then"""
+NO_REFUSAL, FEW, FEW_SPREAD, ENOUGH = range(4)
+"""the witnessed refusals: none, less than ten within the cache time, less than ten over more than it, ten over the cache time"""
+
+
+class Sight(NamedTuple):
+    """What a journal has seen of a key."""
+
+    key: int
+    answer: int = NEVER
+    alive: int = NOT_SEEN
+    spread: bool = False
+    """the unbroken run of alive answers is as long as the cache time"""
+    ever: bool = False
+    """it was refused once"""
+    refusals: int = NO_REFUSAL
+    beside: bool = False
+    """the last refusal was witnessed"""
+
+
+class Mem(NamedTuple):
+    """What a journal remembers of the credential."""
+
+    generation: int
+    recovered: bool = False
+    swept: int = NONE
+    """how many attempts were closed when it was last swept"""
+    orphans: tuple[int, ...] = ()
+
+
+class Rot(NamedTuple):
+    """The open rotation."""
+
+    replaces: int
+    candidate: int = NONE
+    emergency: bool = False
+    attempt: int = NONE
+    failures: int = 0
+    abandon: bool = False
+
+
+class Journal(NamedTuple):
+    """One replica's journal."""
+
+    memory: Mem | None = None
+    rotation: Rot | None = None
+    rows: tuple[tuple[int, bool], ...] = ()
+    """(key, revoke acknowledged) of the open retirements"""
+    sights: tuple[Sight, ...] = ()
+
+    def sight(self, key: int) -> Sight:
+        """What was seen of a key."""
+        for s in self.sights:
+            if s.key == key:
+                return s
+        return Sight(key)
+
+    def saw(self, sight: Sight) -> Journal:
+        """With this sight in the place of the former."""
+        rest = [s for s in self.sights if s.key != sight.key]
+        return self._replace(sights=tuple(sorted((*rest, sight))))
+
+    def revoked(self, key: int) -> bool | None:
+        """Whether its revoke was acknowledged; None: no retirement is open."""
+        return next((r for k, r in self.rows if k == key), None)
+
+    def row(self, key: int, revoked: bool) -> Journal:
+        """With this retirement open."""
+        return self._replace(rows=tuple(sorted((*((k, r) for k, r in self.rows if k != key), (key, revoked)))))
+
+    def without(self, key: int) -> Journal:
+        """With the retirement of the key closed."""
+        return self._replace(rows=tuple(r for r in self.rows if r[0] != key))
+
+
+class TargetView(NamedTuple):
+    """What a look showed of a target."""
+
+    reachable: bool
+    key: int
+    generation: int
+    """NONE where it keeps none"""
+
+
+class Passed(NamedTuple):
+    """Which limits are taken to have passed, at one decision."""
+
+    overlap: tuple[tuple[int, int], ...] = ()
+    """(key, 1: overlap.min or the leak deadline, 2: overlap.max)"""
+    settled: bool = False
+    verify: bool = False
+    lease: bool = False
+    hour: bool = False
+    fresh: bool = True
+    """the sighting of current is younger than a minute"""
+    asked: frozenset[int] = frozenset()
+    """keys that were asked within the pause"""
+    jumped: bool = False
+    """the local clock jumped: limits look passed that have not, and the service's `Date` tells"""
+
+
+class Choice(NamedTuple):
+    """One action that a replica may take, and what must have passed in the world for it."""
+
+    action: tuple[Any, ...]
+    passed: Passed
+    about: int = NONE
+    """the retirement's key; NONE: the rotation's"""
+
+
+class Choices(NamedTuple):
+    """Everything that a replica may do after one look."""
+
+    rotation: tuple[Choice, ...]
+    rotation_rests: bool
+    """some passing of time leaves the rotation nothing to do now"""
+    retirements: tuple[Choice, ...]
+    parked: tuple[Reason, ...]
+    """reasons for which the rotation is, or comes to be, parked"""
+    waits: tuple[Reason, ...]
+    ends: tuple[tuple[int, tuple[Reason, ...], tuple[Reason, ...]], ...]
+    """per retirement: key, parked, waits"""
+    guarded: bool
+    """a guard stands over everything"""
+
+
+class Look(NamedTuple):
+    """The input of a decision."""
+
+    doc: int
+    journal: int
+    targets: tuple[TargetView, ...]
+    hand: int
+    """the attempt in hand"""
+    due: bool
+    alive: int
+    """mask of the keys that live"""
+
+
+@dataclass(slots=True)
+class Decider:
+    """Runs the real decisions, once for every look."""
+
+    docs: Docs
+    policy: Policy
+    required: tuple[bool, ...]
+    clock_jumps: bool = False
+    journals: list[Journal] = field(default_factory=list)
+    numbers: dict[Journal, int] = field(default_factory=dict)
+    known: dict[Look, Choices] = field(default_factory=dict)
+
+    def intern(self, journal: Journal) -> int:
+        """The number of a journal."""
+        found = self.numbers.get(journal)
+        if found is None:
+            found = self.numbers[journal] = len(self.journals)
+            self.journals.append(journal)
+        return found
+
+    def choices(self, look: Look) -> Choices:
+        """What may be done."""
+        found = self.known.get(look)
+        if found is None:
+            found = self.known[look] = self._choices(look)
+        return found
+
+    def _choices(self, look: Look) -> Choices:
+        taken: dict[tuple[Any, ...], Choice] = {}
+        parked: list[Reason] = []
+        waits: list[Reason] = []
+        for passed in self._rotation_times(look):
+            for decision, at in self._chain(look, passed, lambda f: rotation.decide_rotation(f, NOW)):
+                if isinstance(decision, do.Do):
+                    action = as_tuple(decision.action)
+                    taken.setdefault(action, Choice(action, at))
+                else:
+                    (parked if isinstance(decision, do.Park) else waits).append(decision.reason)
+        ends = []
+        taken_ends: dict[tuple[Any, ...], Choice] = {}
+        facts = self.facts(look, Passed())
+        for key in sorted({number(k) for k, _ in retirement.decide_retirements(facts, NOW)}):
+            key_parked: list[Reason] = []
+            key_waits: list[Reason] = []
+            for passed in self._retirement_times(look, key):
+                for decision, at in self._chain(look, passed, lambda f, k=key: _decision_on(f, k)):
+                    if isinstance(decision, do.Do):
+                        action = as_tuple(decision.action)
+                        taken_ends.setdefault(action, Choice(action, at, key))
+                    elif isinstance(decision, do.Park):
+                        key_parked.append(decision.reason)
+                    elif decision is not None:
+                        key_waits.append(decision.reason)
+            ends.append((key, _unique(key_parked), _unique(key_waits)))
+        return Choices(
+            tuple(taken.values()),
+            bool(parked or waits),
+            tuple(taken_ends.values()),
+            _unique(parked),
+            _unique(waits),
+            tuple(ends),
+            guard(facts, NOW) is not None,
+        )
+
+    def _chain(self, look: Look, passed: Passed, decide: Any) -> Iterator[tuple[do.Decision | None, Passed]]:
+        """The decision, and, where it is a probe, also the one while the pause since the last probe of that key is not over."""
+        while True:
+            decision = decide(self.facts(look, passed))
+            yield decision, passed
+            if not isinstance(decision, do.Do) or not isinstance(decision.action, do.Probe):
+                return
+            key = number(decision.action.key_id)
+            sight = self.journals[look.journal].sight(key)
+            if key in passed.asked or sight.answer == NEVER or (sight.answer == ALIVE and not look.alive >> key & 1):
+                return  # never asked; or it answered alive and is revoked by now, which is not known within the pause only
+            passed = passed._replace(asked=passed.asked | {key})
+
+    def _rotation_times(self, look: Look) -> Iterator[Passed]:
+        record = self.docs.docs[look.doc][0]
+        journal = self.journals[look.journal]
+        verify = (False, True) if record is not None and record.pending is not None else (False,)
+        lease = (False,)
+        if record is not None and record.attempt is not None:
+            own = journal.rotation is not None and attempt_number(record.attempt.id) == journal.rotation.attempt
+            lease = (False,) if own else (False, True)
+        swept = journal.memory is not None and journal.memory.swept != NONE and record is not None and bool(record.closed)
+        for v, le, h in itertools.product(verify, lease, (False, True) if swept else (False,)):
+            yield Passed(verify=v, lease=le, hour=h)
+
+    def _retirement_times(self, look: Look, key: int) -> Iterator[Passed]:
+        record = self.docs.docs[look.doc][0]
+        current = number(record.current.key_id) if record is not None and record.current is not None else NONE
+        fresh = (True, False) if current != NONE and look.alive >> current & 1 else (False,)
+        settled = (False, True) if look.targets else (False,)
+        for level, s, f in itertools.product(range(3), settled, fresh):
+            yield Passed(overlap=((key, level),) if level else (), settled=s, fresh=f)
+        if self.clock_jumps:
+            yield Passed(overlap=((key, 2),), settled=True, jumped=True)
+
+    def facts(self, look: Look, passed: Passed) -> Facts:
+        """The facts of a look, under a passing of time."""
+        record, current = self.docs.docs[look.doc]
+        journal = self.journals[look.journal]
+        memory, open_rotation = journal.memory, journal.rotation
+        levels = dict(passed.overlap)
+        view = None
+        if record is not None and record.attempt is not None:
+            attempt = attempt_number(record.attempt.id)
+            own = open_rotation is not None and attempt == open_rotation.attempt
+            view = AttemptView(look.hand == attempt, own, passed.lease)
+        if record is not None:
+            keys = tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys)
+            record = replace(record, keys=keys)
+        promoted = record.current.key_id if record is not None and record.current is not None else None
+        policy = replace(self.policy, sweep_every=timedelta(0)) if passed.hour else self.policy
+        return Facts(
+            policy=policy,
+            place=sym.PLACE,
+            record=record,
+            current=current,
+            memory=_memory(memory),
+            rotation=_rotation(open_rotation),
+            retirements=tuple(self._row(journal, k, revoked, passed) for k, revoked in journal.rows),
+            sightings=tuple(_sightings(s, passed, KEYS[s.key] == promoted) for s in journal.sights),
+            targets=tuple(self._target(n, t, passed) for n, t in enumerate(look.targets)),
+            attempt=view,
+            due_at=NOW if look.due and open_rotation is None else None,
+            clock_trusted=not passed.jumped,
+        )
+
+    def _aged(self, entry: Any, level: int, passed: Passed) -> Any:
+        changes: dict[str, datetime] = {}
+        if entry.stage is Stage.PENDING and passed.verify:
+            changes["minted_at"] = NOW - self.policy.verify_for
+        if level and entry.retired_at is not None:
+            changes["retired_at"] = NOW - (self.policy.overlap_min if level == 1 else self.policy.overlap_max)
+        if level and entry.compromised_at is not None:
+            changes["compromised_at"] = NOW - self.policy.leak_deadline
+        return replace(entry, **changes) if changes else entry
+
+    def _row(self, journal: Journal, key: int, revoked: bool, passed: Passed) -> Retirement:
+        opened = NOW - (timedelta(0), self.policy.overlap_min, self.policy.overlap_max)[dict(passed.overlap).get(key, 0)]
+        sight = journal.sight(key)
+        return Retirement("row", KEYS[key], Reason.REPLACED, opened, revoked_at=_start(sight, _asked(sight, passed, False)) if revoked else None)
+
+    def _target(self, n: int, view: TargetView, passed: Passed) -> TargetFact:
+        return TargetFact(
+            name=f"t{n}",
+            required=self.required[n],
+            reachable=view.reachable,
+            key_id=key_id(view.key),
+            generation=None if view.generation == NONE else view.generation,
+            level=Level.PLACED,
+            since=NOW - self.policy.overlap_min if passed.settled else NOW,
+        )
+
+
+def _unique(reasons: list[Reason]) -> tuple[Reason, ...]:
+    return tuple(dict.fromkeys(reasons))
+
+
+def _decision_on(facts: Facts, key: int) -> do.Decision | None:
+    return next((d for k, d in retirement.decide_retirements(facts, NOW) if number(k) == key), None)
+
+
+def _memory(memory: Mem | None) -> Memory | None:
+    if memory is None:
+        return None
+    swept = None if memory.swept == NONE else sym.CLOSED + timedelta(seconds=memory.swept - 0.5)
+    orphans = tuple(Orphan(KEYS[k], attempt_id(k)) for k in memory.orphans)
+    return Memory(sym.UID, memory.generation, sym.PLACE, memory.recovered, swept, orphans)
+
+
+def _rotation(rot: Rot | None) -> Rotation | None:
+    if rot is None:
+        return None
+    return Rotation(
+        id="rotation",
+        reason=Reason.SCHEDULED,
+        opened_at=sym.PROMOTED,
+        replaces=key_id(rot.replaces),
+        candidate=key_id(rot.candidate),
+        emergency=rot.emergency,
+        attempt=None if rot.attempt == NONE else attempt_id(rot.attempt),
+        failures=rot.failures,
+        preflight_at=NOW,
+        abandon=rot.abandon,
+    )
+
+
+def _asked(sight: Sight, passed: Passed, is_current: bool) -> datetime:
+    if sight.key in passed.asked:
+        return sym.SOON
+    return sym.PAUSED if is_current and passed.fresh and sight.answer == ALIVE else sym.LONG_AGO
+
+
+def _start(sight: Sight, asked: datetime) -> datetime:
+    """When the run of refusals began: at the acknowledged revoke, or right after the last alive answer."""
+    return asked - timedelta(minutes=1 if sight.refusals == FEW else 10)
+
+
+def _sightings(sight: Sight, passed: Passed, is_current: bool) -> Sightings:
+    """Instants of which every comparison that a decision makes comes out as the sight says."""
+    asked = _asked(sight, passed, is_current)
+    if sight.alive == NOT_SEEN:
+        alive = None
+    elif sight.alive == SEEN_BEFORE:
+        alive = sym.BEFORE
+    else:
+        alive = _start(sight, asked) if sight.answer == DEAD else asked
+    since = None
+    if alive is not None and sight.answer != DEAD:
+        since = alive - timedelta(hours=1) if sight.spread else alive
+    return Sightings(
+        KEYS[sight.key],
+        asked_at=asked,
+        answer=(None, Verdict.ALIVE, Verdict.DEAD, Verdict.UNKNOWN)[sight.answer],
+        last_alive=alive,
+        alive_since=since,
+        first_refused=asked if sight.answer == DEAD else None,
+        refusals=_refusals(sight, asked),
+        ever_refused=sight.ever,
+        unknowns=1 if sight.answer == UNKNOWN else 0,
+    )
+
+
+def _refusals(sight: Sight, asked: datetime) -> tuple[datetime, ...]:
+    if sight.refusals == NO_REFUSAL:
+        return ()
+    start = _start(sight, asked)
+    last = asked if sight.beside else asked - timedelta(seconds=1)
+    if sight.refusals == FEW:
+        return (last,)
+    between = 0 if sight.refusals == FEW_SPREAD else 8
+    return (start, *(start + n * timedelta(minutes=1) for n in range(1, between + 1)), last)
+
+
+def as_tuple(action: do.Action) -> tuple[Any, ...]:
+    """A decision's action as numbers."""
+    match action:
+        case do.Recognise(recovered):
+            return ("recognise", recovered)
+        case do.OpenRotation(reason, replaces, candidate):
+            return ("rotation", reason is Reason.EMERGENCY, number(replaces), number(candidate))
+        case do.CloseRotation(outcome):
+            return ("close-rotation", str(outcome))
+        case do.Sweep():
+            return ("sweep",)
+        case do.DoomOrphan(orphan):
+            return ("doom-orphan", number(orphan.key_id))
+        case do.RevokeOrphan(orphan):
+            return ("revoke-orphan", number(orphan.key_id))
+        case do.OpenAttempt():
+            return ("open",)
+        case do.CloseAttempt(attempt, failed):
+            return ("close", attempt_number(attempt), failed)
+        case do.Mint(attempt):
+            return ("mint", attempt_number(attempt))
+        case do.Probe(key, witness):
+            return ("probe", number(key), number(witness))
+        case do.Promote(key, replaces):
+            return ("promote", number(key), number(replaces))
+        case do.Retire(key, failed):
+            return ("retire", number(key), failed)
+        case do.Adopt(key):
+            return ("adopt", number(key))
+        case do.Distribute(targets):
+            return ("distribute", tuple(int(t[1:]) for t in targets))
+        case do.OpenRetirement(key, _why):
+            return ("row", number(key))
+        case do.CloseRetirement(key, _outcome):
+            return ("close-row", number(key))
+        case do.Doom(key) | do.Revoke(key) | do.Forget(key):
+            return (type(action).__name__.lower(), number(key))
+    raise AssertionError(action)

@@ -1,0 +1,225 @@
+"""What happens without a replica's doing: crashes, effects that come late, and the events that a world allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rotator.domain.record import Stage
+from rotator.domain.standing import guard
+
+from tests.model import symbols as sym
+from tests.model.actor import NOW, Journal, Mem, Passed, Rot
+from tests.model.effects import Model, Move
+from tests.model.symbols import FIRST, ILLEGAL, KEYS, NONE, OUTSIDER, number
+from tests.model.world import EVENTS, GONE, LIVES, REVOKED, Rep, State, service_of, with_service
+
+
+class Walkable(Model):
+    """A world that can be walked: replicas, and everything else that moves."""
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Every next state."""
+        for r in range(len(state.reps)):
+            yield from self.replica(state, r)
+        if "crash" in self.world.faults:
+            for r in range(len(state.reps)):
+                rep = self.rep(state, r)
+                if rep.plan or rep.hand != NONE:
+                    yield ("crash", r), 1, self._with(state, r, Rep(rep.journal))
+        yield from self._late(state)
+        yield from self._events(state)
+
+    def _late(self, state: State) -> Iterator[Move]:
+        ghosts = self.ghosts.items[state.ghosts]
+        for n, ghost in enumerate(ghosts):
+            rest = state._replace(ghosts=self.ghosts.intern((*ghosts[:n], *ghosts[n + 1 :])))
+            kind, args = ghost[0], ghost[1:]
+            after = rest
+            if kind == "mint":
+                after = rest._replace(service=with_service(rest.service, args[0], LIVES))
+            elif kind == "revoke":
+                after = self._revoked(rest, args[0])
+            elif kind == "deliver":
+                target, key, generation, fresh = args
+                if self._takes(rest, target, generation, fresh):
+                    after = self._delivered(rest, target, key, generation)
+            elif args[1]:  # a commit whose document is still as it was seen
+                doc = self.docs.apply(rest.doc, args[0])
+                after = rest if doc == ILLEGAL else self._written(rest, doc, args[0])
+            yield ("comes late", *ghost), 0, after
+
+    def _events(self, state: State) -> Iterator[Move]:
+        extra = self.extra(state)
+        for n, name in enumerate(EVENTS):
+            if extra.left[n]:
+                left = (*extra.left[:n], extra.left[n] - 1, *extra.left[n + 1 :])
+                spent = state._replace(extra=self.extras.intern(extra._replace(left=left)))
+                for text, after in getattr(self, "_on_" + name.replace("-", "_"))(spent):
+                    yield (name, text), 0, after
+        for n, target in enumerate(self.targets.items[state.targets]):
+            if target.away:
+                yield ("comes back", n), 0, self._target_changed(state, n, target._replace(away=False))
+
+    def _extra_of(self, state: State, **changes: object) -> State:
+        return state._replace(extra=self.extras.intern(self.extra(state)._replace(**changes)))
+
+    def _mintable(self, state: State) -> State:
+        return self._extra_of(state, used=self.extra(state).used + 1)
+
+    def _on_due(self, state: State) -> Iterator[tuple[str, State]]:
+        record = self.record(state)
+        current = record.current if record is not None else None
+        if current is not None and self.extra(state).due != number(current.key_id):
+            yield "", self._extra_of(self._mintable(state), due=number(current.key_id))
+
+    def _on_leak(self, state: State) -> Iterator[tuple[str, State]]:
+        """A leak becomes known and its report is accepted: only then is it acknowledged (L23)."""
+        record = self.record(state)
+        for entry in record.keys if record is not None else ():
+            key = number(entry.key_id)
+            if entry.compromised_at is not None:
+                continue
+            leaked = self._extra_of(self._mintable(state), leaked=self.extra(state).leaked | 1 << key)
+            if "leak-unmarked" in self.world.actor:
+                yield f"{key}", self._told_only(leaked, key, entry.stage)
+                continue
+            change = ("mark", key)
+            yield f"{key}", self._written(leaked, self.docs.apply(leaked.doc, change), change)
+
+    def _told_only(self, state: State, key: int, stage: Stage) -> State:
+        """Planted: the leak is remembered by the journals alone."""
+        for r in range(len(state.reps)):
+            rep = self.rep(state, r)
+            journal = self.decider.journals[rep.journal]
+            if stage is Stage.CURRENT and journal.rotation is None:
+                journal = journal._replace(rotation=Rot(key, emergency=True))
+            state = self._with(state, r, rep._replace(journal=self.decider.intern(journal)))
+        return state
+
+    def _on_outsider(self, state: State) -> Iterator[tuple[str, State]]:
+        """Someone writes a key of his own into the store's place and leaves the record; the key works, or does not."""
+        record, current = self.docs.docs[state.doc]
+        if current == KEYS[OUTSIDER]:
+            return
+        for works in (True, False):
+            service = with_service(state.service, OUTSIDER, LIVES if works else GONE)
+            changed = self._mintable(state)._replace(service=service)
+            yield "works" if works else "dead", self._written(changed, self.docs.intern((record, KEYS[OUTSIDER])), ("outsider",))
+
+    def _on_overwrite(self, state: State) -> Iterator[tuple[str, State]]:
+        service = with_service(state.service, OUTSIDER, LIVES)
+        wiped = self._extra_of(state._replace(service=service), wiped=1)
+        yield "", self._written(wiped, self.docs.intern((None, KEYS[OUTSIDER])), ("overwrite",))
+
+    def _on_backup(self, state: State) -> Iterator[tuple[str, State]]:
+        if self.extra(state).backup != state.doc:
+            yield "", self._extra_of(state, backup=state.doc)
+
+    def _on_restore(self, state: State) -> Iterator[tuple[str, State]]:
+        backup = self.extra(state).backup
+        if backup != state.doc:
+            yield "", self._written(self._extra_of(self._mintable(state), wiped=2), backup, ("restore",))
+
+    def _on_kill(self, state: State) -> Iterator[tuple[str, State]]:
+        """A person ends the current key in the dashboard."""
+        current = self.docs.docs[state.doc][1]
+        key = number(current)
+        if key != NONE and service_of(state.service, key) == LIVES and not self._revoking(state):
+            yield f"{key}", state._replace(service=with_service(state.service, key, REVOKED))
+
+    def _revoking(self, state: State) -> bool:
+        """A revoke was decided and is on its way: what happens after the look that it comes from is nobody's fault."""
+        plans = [self.rep(state, r).plan[:1] for r in range(len(state.reps))]
+        return ("revoke",) in plans or ("doom",) in plans or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
+
+    def _on_by_hand(self, state: State) -> Iterator[tuple[str, State]]:
+        """A person revokes what he was asked to revoke."""
+        record = self.record(state)
+        for entry in record.retiring if record is not None else ():
+            key = number(entry.key_id)
+            if service_of(state.service, key) == LIVES and entry.doomed_at is not None:
+                yield f"{key}", state._replace(service=with_service(state.service, key, REVOKED))
+
+    def _on_rollback(self, state: State) -> Iterator[tuple[str, State]]:
+        record = self.record(state)
+        if record is None or record.current is None:
+            return
+        living = [k for k in record.retiring if k.generation > 0 and not k.doomed_at and not k.compromised_at]
+        for r in range(len(state.reps) if living else 0):
+            rep = self.rep(state, r)
+            journal = self.decider.journals[rep.journal]
+            promoted = journal.rotation is None or journal.rotation.replaces != number(record.current.key_id)
+            if rep.plan or not promoted or self._is_guarded(state, r):
+                continue
+            candidate = number(max(living, key=lambda k: k.generation).key_id)
+            sights = tuple(s for s in journal.sights if s.key != candidate)
+            opened = journal._replace(rotation=Rot(number(record.current.key_id), candidate), sights=sights)
+            yield f"{candidate} by {r}", self._with(state, r, rep._replace(journal=self.decider.intern(opened)))
+
+    def _on_abandon(self, state: State) -> Iterator[tuple[str, State]]:
+        record = self.record(state)
+        current = number(record.current.key_id) if record is not None and record.current is not None else NONE
+        for r in range(len(state.reps)):
+            rep = self.rep(state, r)
+            journal = self.decider.journals[rep.journal]
+            if not rep.plan and journal.rotation is not None and journal.rotation.replaces == current and not journal.rotation.abandon:
+                given_up = journal._replace(rotation=journal.rotation._replace(abandon=True))
+                yield f"by {r}", self._with(state, r, rep._replace(journal=self.decider.intern(given_up)))
+
+    def _is_guarded(self, state: State, r: int) -> bool:
+        return self.choices(state, r).guarded
+
+    def _on_accept(self, state: State) -> Iterator[tuple[str, State]]:
+        """`rotator adopt`: a person accepts what the store holds."""
+        for r in range(len(state.reps)):
+            rep = self.rep(state, r)
+            memory = self.decider.journals[rep.journal].memory
+            if rep.plan:
+                continue
+            if self._is_guarded(state, r):
+                yield f"by {r}", self._claimed(state, r)
+            elif memory is not None and memory.recovered:
+                yield f"by {r}", self._accepted(state, r, memory.generation)
+
+    def _accepted(self, state: State, r: int, generation: int) -> State:
+        rep = self.rep(state, r)
+        journal = self.decider.journals[rep.journal]._replace(memory=Mem(generation))
+        return self._with(state, r, rep._replace(journal=self.decider.intern(journal)))
+
+    def _claimed(self, state: State, r: int) -> State:
+        record = self.record(state)
+        memory = self.decider.journals[self.rep(state, r).journal].memory
+        seen = [record.generation if record is not None else 0, memory.generation if memory is not None else 0]
+        seen += [t.generation for t in self.targets.items[state.targets] if not t.away]
+        change = ("claim", max(seen) + 1)
+        after = self._written(state, self.docs.apply(state.doc, change), change)
+        return self._accepted(after, r, max(seen) + 1)
+
+    def _on_back(self, state: State) -> Iterator[tuple[str, State]]:
+        """A target goes back to an older key, while no revoke of that key is on its way."""
+        record = self.record(state)
+        if record is None or self._revoking(state):
+            return
+        for n, target in enumerate(self.targets.items[state.targets]):
+            for entry in record.retiring:
+                key = number(entry.key_id)
+                if entry.generation and key != target.key and service_of(state.service, key) == LIVES and entry.doomed_at is None:
+                    back = target._replace(key=key, generation=entry.generation, lag=0)
+                    yield f"{n} to {key}", self._target_changed(state, n, back)
+
+    def _on_away(self, state: State) -> Iterator[tuple[str, State]]:
+        for n, target in enumerate(self.targets.items[state.targets]):
+            if not target.away:
+                yield f"{n}", self._target_changed(state, n, target._replace(away=True))
+
+    def _on_lie(self, state: State) -> Iterator[tuple[str, State]]:
+        for n, target in enumerate(self.targets.items[state.targets]):
+            if not target.lies:
+                yield f"{n}", self._target_changed(state, n, target._replace(lies=True))
+
+    def _on_amnesia(self, state: State) -> Iterator[tuple[str, State]]:
+        """A replica loses its journal, and so its process."""
+        empty = self.decider.intern(Journal())
+        for r in range(len(state.reps)):
+            if self.rep(state, r).journal != empty:
+                yield f"{r}", self._with(state, r, Rep(empty))

@@ -1,0 +1,168 @@
+"""What a world is: its bounds, its adversary, and the state that its parts are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rotator.domain.facts import Policy
+from rotator.domain.keys import Kind
+
+from tests.model import symbols as sym
+from tests.model.actor import Journal, Mem
+from tests.model.symbols import NONE
+
+UNBORN, LIVES, REVOKED, GONE, BAD = range(5)
+"""what the service makes of a key: not minted, accepted, revoked and perhaps still cached, refused for good, minted but never accepted"""
+
+EFFECT_FAULTS = frozenset({"fail", "lost", "late", "crash", "stall"})
+"""an effect fails, or is applied and its answer lost, or is applied later; a crash; a replica that stands still for longer than its lease"""
+PROBE_FAULTS = frozenset({"refuse", "outage", "unknown", "bad"})
+"""one false refusal, a service that refuses all keys, no answer, a minted key that never works"""
+
+EVENTS = (
+    "due",
+    "leak",
+    "outsider",
+    "overwrite",
+    "restore",
+    "backup",
+    "kill",
+    "rollback",
+    "abandon",
+    "accept",
+    "back",
+    "away",
+    "lie",
+    "amnesia",
+    "by-hand",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """A target: required ones count for receipts; one that keeps no generation compares what it holds only."""
+
+    required: bool = True
+    keeps_generation: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One small world, walked exhaustively to its bounds."""
+
+    name: str
+    faults: frozenset[str] = frozenset()
+    budget: int = 0
+    """faults in one run, at most"""
+    replicas: int = 2
+    events: tuple[tuple[str, int], ...] = ()
+    """what else may happen, and how often in one run"""
+    targets: tuple[TargetSpec, ...] = ()
+    policy: Policy = field(default_factory=lambda: Policy(sym.INSTALLATION, Kind.RK))
+    empty: bool = False
+    """a bootstrap: neither store nor journal knows the credential"""
+    clock_jumps: bool = False
+    actor: frozenset[str] = frozenset()
+    """planted faults of the actor: names, see `mutations`"""
+    blind: frozenset[str] = frozenset()
+    """planted: these changes are committed without compare-and-set"""
+    liveness: bool = True
+
+
+class Rep(NamedTuple):
+    """One replica: its journal, and what its process keeps in memory."""
+
+    journal: int
+    hand: int = NONE
+    plan: tuple[Any, ...] = ()
+    """what it is about to do; empty: it will look next"""
+    fresh: bool = False
+    """nothing was written to the store since the look that the plan comes from"""
+    tfresh: int = 0
+    """mask of the targets that did not change since they were looked at"""
+    blocked: tuple[Any, ...] = ()
+    """the action that failed last, not to be tried again at once"""
+    seen: int = NONE
+    """planted faults only: the document that was looked at"""
+
+
+class Target(NamedTuple):
+    """What is true of a target."""
+
+    key: int
+    generation: int
+    lag: int = 0
+    """mask of the keys that its consumer may still work with, besides `key`"""
+    away: bool = False
+    lies: bool = False
+
+
+class Extra(NamedTuple):
+    """What is true of everything else."""
+
+    left: tuple[int, ...]
+    """how often each of `EVENTS` may still happen"""
+    due: int = NONE
+    """the key whose rotation is due"""
+    leaked: int = 0
+    """mask of the keys whose leak was acknowledged"""
+    wiped: int = 0
+    """1: the whole document was overwritten; 2: restored from a backup"""
+    backup: int = NONE
+    used: int = 0
+    """events so far that justify another mint"""
+
+
+class State(NamedTuple):
+    """Everything, as integers that name interned parts."""
+
+    doc: int
+    service: int
+    """three bits a key"""
+    targets: int
+    readers: int
+    """mask of the keys that some consumer of the store itself may work with"""
+    extra: int
+    ghosts: int
+    """effects whose answers were lost, and which may yet happen"""
+    reps: tuple[int, ...]
+
+
+def service_of(state_service: int, key: int) -> int:
+    """What the service makes of a key."""
+    return state_service >> 3 * key & 7
+
+
+def with_service(state_service: int, key: int, value: int) -> int:
+    """The same with one key changed."""
+    return state_service & ~(7 << 3 * key) | value << 3 * key
+
+
+class Problem(Exception):  # noqa: N818  (it is a finding, not an error)
+    """A property that does not hold."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class Table:
+    """Values by number."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.numbers: dict[Any, int] = {}
+
+    def intern(self, value: Any) -> int:
+        """The number of a value."""
+        found = self.numbers.get(value)
+        if found is None:
+            found = self.numbers[value] = len(self.items)
+            self.items.append(value)
+        return found
+
+
+def first_journal(world: World) -> Journal:
+    """A journal that knows the credential, accepted once; or an empty one for a bootstrap."""
+    return Journal() if world.empty else Journal(memory=Mem(generation=1))
