@@ -43,6 +43,10 @@ class KeyEntry:
     """the attempt that minted it; None: it came from outside"""
     reference: str | None = None
     """the issuer's own name for it, where that differs from the key id"""
+    issuer: str | None = None
+    """the configured name of the issuer that minted it, and so must revoke it (L5)"""
+    staged_at: datetime | None = None
+    """when it was laid into the store; a key from a pool was minted long before"""
     replaces: KeyId | None = None
     """the key that was current when it was staged; promotion is conditional on it (L13)"""
     generation: int = 0
@@ -288,7 +292,7 @@ def _stage(record: Record, change: StageKey) -> Record:
         raise IllegalTransition(f"attempt {entry.attempt} is not open: key {entry.key_id} may not be staged")
     if record.pending is not None or record.find(entry.key_id) is not None:
         raise IllegalTransition(f"key {entry.key_id} may not be staged beside or over another")
-    closed = (*record.closed, Attempt(record.attempt.id, entry.minted_at))
+    closed = (*record.closed, Attempt(record.attempt.id, entry.staged_at or entry.minted_at))
     return replace(record, attempt=None, closed=closed, keys=(*record.keys, replace(entry, stage=Stage.PENDING)))
 
 

@@ -371,7 +371,7 @@ def _accepted_long_enough(facts: Facts, pending: KeyEntry) -> bool:
 
 
 def _give_refused_up(facts: Facts, pending: KeyEntry, now: datetime) -> Decision | None:
-    if now < pending.minted_at + facts.policy.verify_for:
+    if now < (pending.staged_at or pending.minted_at) + facts.policy.verify_for:
         return None
     seen = facts.seen(pending.key_id)
     # Refusals beside a witness that answers prove the key bad; without one they prove nothing about it.

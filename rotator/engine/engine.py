@@ -13,7 +13,7 @@ import structlog
 
 from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
-from rotator.domain.ports import Clock, EndRetirement, EndRotation, Journal, Line
+from rotator.domain.ports import Clock, EndRetirement, EndRotation, Issuer, Journal, Line
 from rotator.domain.reasons import Reason
 from rotator.engine.look import Look, Mind, Observer, Timing
 from rotator.engine.runner import Outcome, Runner
@@ -120,9 +120,11 @@ class Engine:
         """A credential by name."""
         return self._credentials.get(name)
 
-    def set_credentials(self, credentials: Mapping[str, Credential]) -> None:
+    def set_credentials(self, credentials: Mapping[str, Credential], issuers: Mapping[str, Issuer] | None = None) -> None:
         """Drive these from now on, all or nothing; each is looked at once, level-triggered."""
         self._credentials = dict(credentials)
+        if issuers is not None:
+            self.runner.issuers = dict(issuers)
         for name in credentials:
             self.queue.put(name, "routine")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from rotator.domain.credential import Credential
 from rotator.domain.decisions import Action, Decision, Do, Wait
 from rotator.domain.errors import Conflict, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Event, Line, SaveMemory, SavePlacement, SaveView, View
+from rotator.domain.ports import Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
 from rotator.domain.reasons import Reason
 from rotator.domain.retirement import decide_retirements
 from rotator.domain.rotation import decide_rotation, is_emergency
@@ -61,6 +61,8 @@ class Runner:
     """(step, outcome, seconds), for metrics"""
     on_ended: Callable[[Look, Line], None]
     """told of every line that was written"""
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    """every configured one, by name: a key is revoked by who minted it"""
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
     _blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -125,7 +127,7 @@ class Runner:
     def _take(self, look: Look, action: Action) -> None:
         step = STEPS[type(action)]
         name, journal, clock = look.credential.name, self.observer.journal, self.observer.clock
-        work = Work(look, journal, clock, self.observer.mind, self.observer.timing)
+        work = Work(look, journal, clock, self.observer.mind, self.observer.timing, self.issuers)
         process, key_id = _subject(look, action)
         if step.has_effect:
             planned = step.plan(work, action) if step.plan else ()
@@ -143,7 +145,7 @@ class Runner:
             raise
         self.on_step(step.name, "ok", clock.monotonic() - started)
         outcome: tuple[Line, ...] = ()
-        if step.has_effect:
+        if step.has_effect and not any(isinstance(line, Event) and line.phase == "outcome" for line in lines):
             outcome = (Event(clock.now(), "outcome", step.name, process=process, key_id=key_id),)
             log.info("step done", action=step.name, credential=name, key_id=str(key_id) if key_id else None)
         journal.commit(name, *self._passive(look), *lines, *outcome)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rotator.domain.credential import Credential
+from rotator.domain.errors import NeedsHuman
 from rotator.domain.facts import Rotation, Sightings
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Answer, Clock, Holding, Journal, Line, SaveRotation, SaveSightings
-from rotator.domain.record import Change, Record
+from rotator.domain.ports import Answer, Clock, Holding, Issuer, Journal, Line, SaveRotation, SaveSightings
+from rotator.domain.reasons import Reason
+from rotator.domain.record import Change, KeyEntry, Record
 from rotator.domain.secret import Secret
 from rotator.domain.timing import backoff
 from rotator.engine.look import Look, Mind, Timing, find_sightings
@@ -32,6 +35,8 @@ class Work:
     clock: Clock
     mind: Mind
     timing: Timing
+    issuers: Mapping[str, Issuer]
+    """all that are configured, by name"""
 
     @property
     def credential(self) -> Credential:
@@ -63,6 +68,20 @@ class Work:
             return own
         lent = self.mind.witnesses.get(self.credential.policy.kind)
         return lent[2] if lent is not None and lent[1] == key_id else None
+
+    def issuer_of(self, entry: KeyEntry | None) -> Issuer:
+        """Who minted the key, and so must revoke it (L5). Raises `NeedsHuman` where it left the configuration."""
+        name = entry.issuer if entry is not None else None
+        if name is None or name == self.credential.issuer_name:
+            return self.credential.issuer
+        issuer = self.issuers.get(name)
+        if issuer is None:
+            raise NeedsHuman(
+                f"key {entry.key_id if entry else ''} was minted by issuer {name}, which is not configured any more: bring it back, or "
+                "revoke the key by hand",
+                reason=Reason.REVOKE_BY_HAND,
+            )
+        return issuer
 
     def sightings(self, key_id: KeyId) -> Sightings:
         return find_sightings(self.look.facts.sightings, key_id)

@@ -59,7 +59,7 @@ class Runtime:
         fixed = _needs_restart(self.settings, loaded.settings)
         parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics)
         credentials = with_departed(parts, self.journal, loaded.settings)
-        self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials)
+        self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers)
         self.settings, self.parts, self.loaded_text = loaded.settings, parts, text
         log.info("configuration reloaded", action="reload", credentials=len(parts.credentials), needs_restart=fixed)
         return True
@@ -85,13 +85,13 @@ def build_runtime(path: Path, state_dir: Path, *, catch_up: timedelta | None = N
     engine = Engine(
         journal, clock, replace(timing, catch_up=catch_up) if catch_up is not None else timing, hooks, workers=settings.engine.workers
     )
-    engine.set_credentials(with_departed(parts, journal, settings))
+    engine.set_credentials(with_departed(parts, journal, settings), parts.issuers)
     return Runtime(path, state_dir, clock, settings, parts, metrics, journal, engine, Operations(engine), text)
 
 
 def with_departed(parts: Parts, journal: SqliteJournal, settings: Settings) -> Mapping[str, Credential]:
     """The configured credentials, and those that left the configuration while a key of theirs must still die (L5)."""
-    return {**build_departed(parts, journal, settings), **parts.credentials}
+    return {**build_departed(parts, journal, settings.installation), **parts.credentials}
 
 
 def run_daemon(config: Path | None, state_dir: Path, *, once: bool) -> int:

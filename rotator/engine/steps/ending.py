@@ -33,7 +33,7 @@ def revoke(work: Work, action: do.Revoke) -> Lines:
     entry = work.record.find(action.key_id)
     row = work.look.facts.retirement(action.key_id)
     assert row is not None
-    work.credential.issuer.revoke(action.key_id, entry.reference if entry else None)
+    work.issuer_of(entry).revoke(action.key_id, entry.reference if entry else None)
     return (SaveRetirement(replace(row, revoked_at=work.now(), retry_at=None)),)
 
 

@@ -45,7 +45,7 @@ def close_rotation(work: Work, action: do.CloseRotation) -> Lines:
         work.commit(store.NoteAudit(work.journal.id, work.journal.audit_head()))
     return (
         EndRotation(work.rotation.id, action.outcome, work.now(), key_id),
-        Event(work.now(), "note", "close", action.outcome, process=work.rotation.id, key_id=key_id),
+        Event(work.now(), "outcome", "close", action.outcome, process=work.rotation.id, key_id=key_id),
     )
 
 

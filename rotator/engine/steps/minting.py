@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rotator.domain import decisions as do
 from rotator.domain import record as store
-from rotator.domain.errors import AnswerLost, Conflict, IllegalTransition, NeedsHuman, Permanent, RotatorError, Unreachable
+from rotator.domain.errors import AnswerLost, Conflict, IllegalTransition, Misconfigured, NeedsHuman, Permanent, RotatorError, Unreachable
 from rotator.domain.ports import Event, Holding, Issued, MintOrder, SaveMemory, SaveRotation
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Attempt, KeyEntry, Orphan, Stage
@@ -69,12 +69,13 @@ def mint(work: Work, action: do.Mint) -> Lines:
     except AnswerLost as problem:
         work.mind.forget_attempt(credential.name)
         return _lost(work, action, problem)
-    except (Permanent, NeedsHuman):
+    except (Permanent, NeedsHuman, Misconfigured):
         work.mind.forget_attempt(credential.name)
         raise
     lost = _stage(work, action, issued)
     work.mind.forget_attempt(credential.name)
-    return (Event(work.now(), "note", "stage", lost, process=work.rotation.id, key_id=issued.secret.key_id, ok=lost is None),)
+    key_id = issued.secret.key_id
+    return (Event(work.now(), "outcome", "mint", lost, process=work.rotation.id, key_id=key_id, ok=lost is None),)
 
 
 def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
@@ -82,7 +83,7 @@ def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
     if not work.look.facts.policy.can_list:
         work.commit(store.NoteLost(Attempt(action.attempt, now)))
     text = f"attempt {action.attempt}: a key may have been minted, or may yet be: {problem}"
-    return (Event(now, "note", "mint", Reason.ANSWER_LOST, process=work.rotation.id, text=text, ok=False),)
+    return (Event(now, "outcome", "mint", Reason.ANSWER_LOST, process=work.rotation.id, text=text, ok=False),)
 
 
 def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
@@ -92,9 +93,11 @@ def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
     entry = KeyEntry(
         key_id=issued.secret.key_id,
         stage=Stage.PENDING,
-        minted_at=work.now(),
+        minted_at=min(issued.minted_at, work.now()),
+        staged_at=work.now(),
         attempt=action.attempt,
         reference=issued.reference,
+        issuer=credential.issuer_name,
         replaces=current.key_id if current else None,
     )
     reason = Reason.UNREACHABLE

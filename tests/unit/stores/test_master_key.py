@@ -39,12 +39,17 @@ def _write(path: Path, text: str, mode: int = 0o600) -> Path:
         KEY.reveal().hex(),
         KEY.render().replace("+", "-").replace("/", "_"),
     ],
+    ids=["as made", "with white space", "padded", "hexadecimal", "url-safe"],
 )
 def test_a_key_is_read_from_its_usual_forms(text: str) -> None:
     assert MasterKey.parse(text, "here").reveal() == KEY.reveal()
 
 
-@pytest.mark.parametrize("text", ["", "correct horse battery staple", KEY.render()[:-8], KEY.reveal().hex() + "00", "ż" * 32, "x" * 44])
+@pytest.mark.parametrize(
+    "text",
+    ["", "correct horse battery staple", KEY.render()[:-8], KEY.reveal().hex() + "00", "ż" * 32, "x" * 44],
+    ids=["empty", "a phrase", "too short", "too long", "not ASCII", "too many letters"],
+)
 def test_what_is_no_key_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"^here: .*openssl rand") as caught:
         MasterKey.parse(text, "here")
