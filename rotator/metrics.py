@@ -62,9 +62,7 @@ NEXT = _gauge("credential_next_rotation_timestamp_seconds", "credential", "When 
 PHASE = _gauge("credential_phase", "credential phase", f"Always 1; where the credential stands: {', '.join(PHASES)}.")
 PARKED = _gauge("credential_parked", "credential reason", "How many things of this credential wait for a person, by reason.")
 COMPROMISED = _gauge("credential_compromised", "credential", "1 while a leaked key of this credential is not confirmed dead, else 0.")
-TARGETS = _gauge(
-    "credential_targets", "credential state", f"Targets by state: {', '.join(TARGET_STATES)}; empty states have no series."
-)
+TARGETS = _gauge("credential_targets", "credential state", f"Targets by state: {', '.join(TARGET_STATES)}; empty states have no series.")
 LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "credential", "When the last rotation was distributed to every required target.")
 RETIREMENTS = _gauge("retirements", "credential phase", "Keys that must die and are not confirmed dead: waiting, doomed or revoked.")
 OLD_KEY = _gauge("old_key_alive_seconds", "credential", "Since when the oldest superseded key is without proof of its death.")
@@ -74,9 +72,7 @@ ORPHANS = _gauge("orphans", "", "Minted keys that stand in no stage and are not 
 MACHINES = _gauge("machines", "state", "Enrolled machines by state.")
 QUEUE = _gauge("engine_queue", "lane", "Credentials that wait for a worker, by lane.")
 BUILD = _gauge("build_info", "version python", "Always 1; names what runs.")
-READ_FAILED = _gauge(
-    "state_read_failed", "", "1 when the journal could not be read at this scrape, so that state is missing, else 0."
-)
+READ_FAILED = _gauge("state_read_failed", "", "1 when the journal could not be read at this scrape, so that state is missing, else 0.")
 ROTATIONS = _counter("rotations", "credential reason outcome", "Closed rotations, by why they were opened and how they ended.")
 STEPS = _counter("steps", "step outcome", "Steps that were taken, by outcome: ok or the reason why not.")
 REMOTE = _counter("remote_requests", "remote operation outcome", "Calls to remotes, by what became of them.")

@@ -66,7 +66,7 @@ def render_failure(problem: BaseException) -> Iterator[str]:
     if isinstance(problem, click.exceptions.NoArgsIsHelpError):
         yield problem.message
         return
-    yield f"rotator: {_sentence(problem)}"
+    yield from (f"rotator: {line}" for line in _sentence(problem).splitlines())
     said = str(problem)
     cause = problem.__cause__
     while cause is not None:

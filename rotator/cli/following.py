@@ -17,7 +17,7 @@ from rotator.cli.api import Row
 from rotator.cli.humane import parse_instant, render_span
 from rotator.cli.output import Progress
 from rotator.cli.present.timeline import CLOSED_DEAD, Story
-from rotator.cli.present.words import is_worth_showing, render_event, render_wait
+from rotator.cli.present.words import is_worth_showing, render_event, split_wait
 
 if TYPE_CHECKING:
     from rotator.remote.daemon import DaemonClient
@@ -26,7 +26,7 @@ DONE, FAILED, PERSON = 0, 1, 4
 
 _PATIENCE = 30.0
 """Seconds that a daemon may be away, as when it is restarted, before following it ends."""
-_PARKED_FOR = 3
+_PARKED_FOR = 6
 """Looks in a row: what parks may end by itself a moment later, as when an issuer is away for a second."""
 _RETIREMENT_ONLY = frozenset({"consumers-behind", "revoke-by-hand", "leak-held", "clock-untrusted", "recovered"})
 """Reasons that park the end of an old key, and hold no rotation up."""
@@ -35,7 +35,7 @@ _KEY_ONLY = frozenset({"revoke-by-hand", "leak-held"})
 _RETIREMENT_WAITS = frozenset({"overlap", "settling", "replacing", "confirming", "no-witness", "held-elsewhere", "not-due"})
 
 
-INTERVAL = 1.0
+INTERVAL = 0.5
 """Seconds between two looks."""
 
 
@@ -63,11 +63,19 @@ class Ending:
     story: Story | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is waited for, and until when."""
+
+    text: str = ""
+    until: str = ""
+
+
 class Watch(Protocol):
     """One thing that is followed."""
 
     @property
-    def waiting(self) -> str:
+    def waiting(self) -> Waiting:
         """What it waits for, by the last look."""
 
     def look(self, progress: Progress) -> Ending | None:
@@ -99,7 +107,8 @@ def _follow(watches: Sequence[Watch], progress: Progress, pace: Pace) -> list[En
                     left.remove(watch)
                     endings.append(ending)
             seen = pace.monotonic()
-            progress.wait_for("; ".join(w.waiting for w in left if w.waiting))
+            waits = [w.waiting for w in left]
+            progress.wait_for("; ".join(w.text for w in waits if w.text), "; ".join(w.until for w in waits if w.until))
         except DaemonUnreachable:
             if pace.monotonic() - seen > _PATIENCE:
                 raise
@@ -147,7 +156,7 @@ class RotationWatch:
 
     seen: _Seen
     rotation: str
-    waiting: str = ""
+    waiting: Waiting = Waiting()
 
     def look(self, progress: Progress) -> Ending | None:
         """One look. Lines of the journal become lines of progress."""
@@ -178,7 +187,7 @@ class LeakWatch:
     seen: _Seen
     key_id: str
     reported_at: datetime
-    waiting: str = ""
+    waiting: Waiting = Waiting()
     events: list[Row] = field(default_factory=list)
     story: Story | None = None
     _refused: bool = False
@@ -217,7 +226,7 @@ class LeakWatch:
         found = []
         for parked in _fresh_parked(status, self.reported_at):
             reason = parked.get("reason")
-            own = reason in _KEY_ONLY and self.key_id in str(parked.get("text"))
+            own = reason in _KEY_ONLY
             if own or (reason not in _RETIREMENT_ONLY and not revoked):
                 found.append(parked)
         return found
@@ -228,11 +237,13 @@ class LeakWatch:
             self._refused = True
             progress.say(refused, f"{self.seen.credential}: {self.key_id} refused for the first time since it was last alive")
 
-    def _render_waiting(self, status: Row, dying: Row) -> str:
-        said = _render_waiting(self.seen.credential, status, frozenset({"not-due", "overlap", "settling"}))
+    def _render_waiting(self, status: Row, dying: Row) -> Waiting:
+        others = frozenset() if dying.get("revoked_at") else frozenset({"confirming", "no-witness"})
+        said = _render_waiting(self.seen.credential, status, others | {"not-due", "overlap", "settling"})
         alive = parse_instant(dying.get("last_alive"))
         if dying.get("revoked_at") and alive is not None:
-            return f"{said}; last seen alive {render_span(max(alive - self.reported_at, timedelta()))} after the report"
+            after = render_span(max(alive - self.reported_at, timedelta()))
+            return Waiting(said.text, f"{said.until}{'; ' if said.until else ''}last seen alive {after} after the report")
         return said
 
 
@@ -258,12 +269,13 @@ def _render_parked(parked: Sequence[Row]) -> str:
     return "; ".join(f"a person is needed ({p.get('reason')}): {p.get('text')}" for p in parked)
 
 
-def _render_waiting(credential: str, status: Row, ignored: frozenset[str]) -> str:
+def _render_waiting(credential: str, status: Row, ignored: frozenset[str]) -> Waiting:
     now = datetime.now(UTC)
-    waits = [render_wait(w, now) for w in status.get("waiting") or () if w.get("reason") not in ignored]
-    said = "; ".join(dict.fromkeys(waits)) or f"it is {status.get('phase')}"
+    waits = [split_wait(w, now) for w in status.get("waiting") or () if w.get("reason") not in ignored]
+    said = "; ".join(dict.fromkeys(text for text, _ in waits)) or f"it is {status.get('phase')}"
     behind = [str(t.get("name")) for t in status.get("targets") or () if t.get("state") != "current"]
-    return f"{credential}: {said}" + (f"; behind: {', '.join(behind)}" if behind else "")
+    text = f"{credential}: {said}" + (f"; behind: {', '.join(behind)}" if behind else "")
+    return Waiting(text, "; ".join(dict.fromkeys(until for _, until in waits if until)))
 
 
 def _merge(rows: Sequence[Row], status: Row, key_id: str) -> Row | None:

@@ -48,14 +48,15 @@ def render_age(seconds: object) -> str:
 
 
 def render_from_now(value: object, now: datetime) -> str:
-    """`in 3d 4h`, `5m ago`; `-` for null."""
+    """`in 3d 4h`, `in 25d`, `5m ago`; `-` for null."""
     instant = parse_instant(value)
     if instant is None:
         return "-"
     span = instant - now
     if abs(span) < timedelta(seconds=1):
         return "now"
-    whole = timedelta(seconds=int(abs(span).total_seconds()))
+    seconds = int(abs(span).total_seconds())
+    whole = timedelta(days=seconds // 86_400) if seconds >= 10 * 86_400 else timedelta(seconds=seconds)
     return f"in {render_span(whole)}" if span > timedelta() else f"{render_span(whole)} ago"
 
 

@@ -65,8 +65,8 @@ class Progress(Protocol):
     def say(self, at: datetime, text: str, *, ok: bool = True) -> None:
         """Something happened at that time."""
 
-    def wait_for(self, text: str) -> None:
-        """What is waited for now; said again only when it changes."""
+    def wait_for(self, text: str, until: str = "") -> None:
+        """What is waited for now, and until when. Where lines stay, it is said again only when the first part changes."""
 
 
 def open_progress(*, json_follows: bool) -> Progress:
@@ -92,9 +92,9 @@ class _Lines:
         click.echo(f"{render_exact(at)} {'' if ok else 'FAILED '}{redact(clean(text))}", file=self._stream)
         self._stream.flush()
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, until: str = "") -> None:
         if text and text != self._waiting:
-            click.echo(f"{'':20} ... {redact(clean(text))}", file=self._stream)
+            click.echo(f"{'':20} ... {redact(clean(_join(text, until)))}", file=self._stream)
             self._stream.flush()
         self._waiting = text
 
@@ -121,7 +121,11 @@ class _Live:
         mark = Text("  ok " if ok else "fail ", style="green" if ok else "bold red")
         self._console.print(Text.assemble((at.astimezone().strftime("%H:%M:%S"), "dim"), " ", mark, redact(clean(text))), soft_wrap=True)
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, until: str = "") -> None:
         from rich.text import Text
 
-        self._status.update(Text(redact(clean(text)), overflow="ellipsis", no_wrap=True))
+        self._status.update(Text(redact(clean(_join(text, until))), overflow="ellipsis", no_wrap=True))
+
+
+def _join(text: str, until: str) -> str:
+    return f"{text}: {until}" if until else text

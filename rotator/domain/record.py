@@ -43,10 +43,6 @@ class KeyEntry:
     """the attempt that minted it; None: it came from outside"""
     reference: str | None = None
     """the issuer's own name for it, where that differs from the key id"""
-    issuer: str | None = None
-    """the configured name of the issuer that minted it, and so must revoke it (L5)"""
-    staged_at: datetime | None = None
-    """when it was laid into the store; a key from a pool was minted long before"""
     replaces: KeyId | None = None
     """the key that was current when it was staged; promotion is conditional on it (L13)"""
     generation: int = 0
@@ -59,6 +55,10 @@ class KeyEntry:
     """when the report of its leak was accepted"""
     tools: tuple[str, ...] | None = None
     """the tools it listed when it was verified; None: they could not be read"""
+    issuer: str | None = None
+    """the configured name of the issuer that minted it, and so must revoke it (L5)"""
+    staged_at: datetime | None = None
+    """when it was laid into the store; a key from a pool was minted long before"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,10 +188,11 @@ def end_orphans(facts: Facts, _now: datetime) -> Decision | None:
 
 
 def sweep_hourly(facts: Facts, now: datetime) -> Decision | None:
-    """L7: for a day after an attempt closed, a key that came late is looked for every hour."""
-    if not _can_sweep(facts) or facts.memory is None or facts.memory.swept_at is None:
+    """L7: for a day after an attempt closed, a key that came late is looked for every hour, also by a replica that never rotated."""
+    if not _can_sweep(facts) or facts.record is None or facts.memory is None:
         return None
-    return Do(Sweep()) if facts.memory.swept_at + facts.policy.sweep_every <= now else None
+    since = facts.memory.swept_at or min(a.at for a in facts.record.closed)
+    return Do(Sweep()) if since + facts.policy.sweep_every <= now else None
 
 
 def distribute(facts: Facts, now: datetime) -> Decision | None:

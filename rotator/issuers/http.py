@@ -37,7 +37,7 @@ _LIST_PAUSES = (0.2, 0.6)
 """Seconds before each further try of a page."""
 _REFUSALS = frozenset({301, 305, 307, 308, *range(400, 500)}) - {408, 425}
 """Statuses after which nothing was done for sure. All others but success may follow an effect: 303 even says so."""
-_CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+_CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True, use_attribute_docstrings=True)
 
 
 class _Call(BaseModel):
@@ -132,6 +132,7 @@ class HttpIssuerConfig(BaseModel):
     model_config = _CONFIG
 
     type: Literal["http"] = "http"
+    """The kind of issuer."""
     base_url: BaseUrl
     """Where the API is: https://, or http:// on a loopback host."""
     auth: Annotated[BearerAuth | SessionAuth, Field(discriminator="type")]

@@ -61,7 +61,7 @@ _MOST_TOOLS = 1000
 class MillimetricConfig(BaseModel):
     """The Millimetric service: where it is, and how it is asked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     endpoint: str = DEFAULT_ENDPOINT
     """Base URL that keys are sent to. Must be https://api.millimetric.ai, or listed in full under `trusted_endpoints`."""

@@ -27,7 +27,7 @@ _UNAUTHORIZED = 401
 _REFRESH_EARLY = 60.0
 """Seconds before its end at which an access token counts as spent; at most half of its life."""
 _DEFAULT_LIFE = 300.0
-_CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+_CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 def _refuse_inline(data: object, name: str) -> object:
@@ -47,6 +47,7 @@ class BearerAuth(BaseModel):
     model_config = _CONFIG
 
     type: Literal["bearer"] = "bearer"
+    """The way to sign in: a fixed token."""
     token_file: FilePath | None = None
     """File that holds the token; must not be readable by everybody."""
     token_env: EnvName | None = None
@@ -98,6 +99,7 @@ class SessionAuth(BaseModel):
     model_config = _CONFIG
 
     type: Literal["session"]
+    """The way to sign in: a session, refreshed with a refresh token."""
     refresh_token_file: FilePath | None = None
     """File that holds the refresh token; must not be readable by everybody."""
     refresh_token_env: EnvName | None = None

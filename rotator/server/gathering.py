@@ -12,7 +12,7 @@ from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import Retirement, Sightings
 from rotator.domain.ports import Placement
-from rotator.server.ports import BulkQueries, CredentialRow, EventRow, Queries, RetirementRow, RotationRow
+from rotator.server.ports import CredentialRow, EventRow, Queries, RetirementRow, RotationRow
 from rotator.server.statuses import Known
 
 _ALL = 10_000_000
@@ -137,10 +137,7 @@ class Gatherer:
         return heads, unread
 
     def _gather_details(self, configured: Mapping[str, Credential], rows: Mapping[str, CredentialRow]) -> Mapping[str, _Details]:
-        if isinstance(self.queries, BulkQueries):
-            placements, sightings = self.queries.list_placements(), self.queries.list_sightings()
-            return {name: _Details(None, placements.get(name, ()), sightings.get(name, ())) for name in configured}
-        # One by one, and only those that were looked at since: what a look shows is written with it.
+        # One by one, but only those that were looked at since: a visit writes them before it writes that it looked.
         with self._lock:
             for name in [n for n in self._details if n not in configured]:
                 del self._details[name]

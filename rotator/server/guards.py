@@ -6,6 +6,7 @@ No endpoint, and no parser of bodies, runs for a request without a token that ma
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection
 from http import HTTPStatus
@@ -81,6 +82,10 @@ class Envelope:
             return
         try:
             await self._app(scope, _limited(receive), answer)
+        except asyncio.CancelledError:  # the server stops, and this one took longer than it waits
+            if not answered:
+                message = "the daemon is stopping: what was asked may or may not have been done; ask again when it is back"
+                await build_problem(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", message)(scope, receive, answer)
         except Exception:  # a fault of ours: its traceback is for the log, not for the caller
             fault = secrets.token_hex(4)
             log.exception("request broke", action="request", fault=fault, method=scope["method"], route=_route_of(scope))

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from rotator.metrics import Metrics
 from rotator.server import schemas
 from rotator.server.access import NEEDS_VIEWER
 from rotator.server.dependencies import ServerDependencies
+from rotator.server.guards import Envelope
 from rotator.server.problems import add_problem_answers, build_problem
 
 _NOT_READY = 503
@@ -47,7 +49,7 @@ def build_health(deps: ServerDependencies) -> APIRouter:
 
 def build_metrics_app(metrics: Metrics) -> FastAPI:
     """`/metrics` alone, open: for a port of its own."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, middleware=[Middleware(Envelope)])
     app.add_api_route("/metrics", _build_metrics_answer(metrics), methods=["GET"])
     app.add_api_route("/healthz", _answer_alive, methods=["GET"])
     add_problem_answers(app)

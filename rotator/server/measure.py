@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,4 +72,7 @@ def oldest_overdue(known: Iterable[Known], now: datetime) -> float:
 
 
 def _count(words: Iterable[str]) -> Mapping[str, int]:
-    return Counter(words)
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return counts

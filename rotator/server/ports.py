@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from rotator.domain.facts import Memory, Retirement, Rotation, Sightings
+from rotator.domain.facts import Memory, Retirement, Rotation
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Event, Placement, Proof, Recollection, View
+from rotator.domain.ports import Event, Proof, Recollection, View
 from rotator.domain.reasons import Reason
 
 
@@ -110,14 +110,3 @@ class Queries(Protocol):
 
     def verify_audit(self, heads: Mapping[str, str] | None = None) -> list[str]:
         """What is wrong with the audit trail, a sentence each; `heads`: where a head was kept → the head."""
-
-
-@runtime_checkable
-class BulkQueries(Protocol):
-    """A journal that can also tell of all credentials at once what `recall` tells of one; ten thousand are slow to recall singly."""
-
-    def list_placements(self) -> Mapping[str, Sequence[Placement]]:
-        """Credential → where its targets stand."""
-
-    def list_sightings(self) -> Mapping[str, Sequence[Sightings]]:
-        """Credential → what probes have told of its keys."""

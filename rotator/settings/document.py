@@ -20,8 +20,10 @@ from rotator.settings.problems import Path as Place
 __all__ = ["Document", "find_origin", "read_document"]
 
 _LARGEST = 4 * 1024 * 1024
-_MOST_NODES = 200_000
-"""Aliases can make a small file as large as one likes."""
+_DEEPEST = 50
+_NODES_AT_LEAST = 10_000
+"""Aliases can make a small file as large as one likes. This many values are taken from any, and from a larger one as many as it has
+characters."""
 _PREFIX = "tag:yaml.org,2002:"
 _WORDS = {"true": True, "false": False}
 
@@ -54,17 +56,16 @@ def read_document(path: Path) -> Document:
     text = _read(path)
     leaks = list(_find_keys(path, text))
     try:
+        _refuse_depth(path, text)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as fault:
         raise ConfigurationProblems([*leaks, _explain(path, fault)]) from None
-    except RecursionError:
-        raise ConfigurationProblems([Problem(Origin(str(path)), "", "is nested too deeply")]) from None
-    if root is None:
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == f"{_PREFIX}null"):
         raise ConfigurationProblems([Problem(Origin(str(path)), "", "is empty: `rotator config example` prints one to begin with")])
     if not isinstance(root, yaml.MappingNode):
         origin = _origin(path, root)
         raise ConfigurationProblems([*leaks, Problem(origin, "", "must be a mapping at its top level, with keys such as `credentials:`")])
-    builder = _Builder(path)
+    builder = _Builder(path, max(len(text), _NODES_AT_LEAST))
     data = builder.build(root, ())
     return Document(data, builder.origins, [*leaks, *builder.problems])
 
@@ -97,7 +98,18 @@ def _find_keys(path: Path, text: str) -> Iterator[Problem]:
         line = text.count("\n", 0, found.start()) + 1
         column = found.start() - text.rfind("\n", 0, found.start())
         rule = f"a full key stands here ({found[1]}): take it out, treat it as leaked, and keep keys in a store"
-        yield Problem(Origin(str(path), line, column), "", rule)
+        yield Problem(Origin(str(path), line, column), "", rule, leak=True)
+
+
+def _refuse_depth(path: Path, text: str) -> None:
+    """libyaml composes by recursion, without a limit of its own: a file of brackets would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            mark = event.start_mark
+            origin = Origin(str(path), mark.line + 1, mark.column + 1) if mark is not None else Origin(str(path))
+            raise ConfigurationProblems([Problem(origin, "", "is nested too deeply: this cannot be a configuration")])
 
 
 def _origin(path: Path, node: yaml.Node) -> Origin:
@@ -105,7 +117,10 @@ def _origin(path: Path, node: yaml.Node) -> Origin:
 
 
 def _explain(path: Path, fault: yaml.YAMLError) -> Problem:
-    mark = getattr(fault, "problem_mark", None) or getattr(fault, "context_mark", None)
+    marks = [mark for mark in (getattr(fault, "problem_mark", None), getattr(fault, "context_mark", None)) if mark is not None]
+    if "simple key" in str(getattr(fault, "context", "")):
+        marks.reverse()  # the colon is missed on the next line, and missing on this one
+    mark = next(iter(marks), None)
     origin = Origin(str(path), mark.line + 1, mark.column + 1) if mark is not None else Origin(str(path))
     words = [str(part) for part in (getattr(fault, "context", None), getattr(fault, "problem", None)) if part]
     if not words:
@@ -116,8 +131,9 @@ def _explain(path: Path, fault: yaml.YAMLError) -> Problem:
 class _Builder:
     """Turns nodes into plain data, and notes where each stood."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int) -> None:
         self._path = path
+        self._most = most
         self._open: list[yaml.Node] = []
         self._built = 0
         self.origins: dict[Place, Origin] = {(): Origin(str(path), 1, 1)}
@@ -126,8 +142,10 @@ class _Builder:
     def build(self, node: yaml.Node, place: Place) -> Any:
         """The data of a node. Mistakes are noted, and their value left out."""
         self._built += 1
-        if self._built > _MOST_NODES or any(node is outer for outer in self._open):
-            self._note(node, place, "refers to itself" if self._built <= _MOST_NODES else "the file is too large with all its aliases")
+        if self._built > self._most or len(self._open) > _DEEPEST:
+            raise ConfigurationProblems([Problem(_origin(self._path, node), "", "is too large with all its aliases")])
+        if any(node is outer for outer in self._open):
+            self._note(node, place, "refers to itself")
             return None
         self._open.append(node)
         try:

@@ -65,7 +65,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ, *,
     _drop_empty_sections(document.data)
     settings = _validate(document, environ, files=files)
     if document.problems or settings is None:
-        raise ConfigurationProblems(_without_echoes(document.problems))
+        raise ConfigurationProblems(document.problems)
     warnings = [str(problem) for problem in tidy(_locate_all(document, find_warnings(settings)))]
     return Loaded(settings, path, (*warnings, *find_misspelt(environ)))
 
@@ -120,9 +120,3 @@ def _without(data: Mapping[str, Any], wrong: Iterable[Place]) -> dict[str, Any]:
 
 def _locate_all(document: Document, broken: Iterable[Broken]) -> list[Problem]:
     return [Problem(find_origin(document.origins, path), render_path(path), rule) for path, rule in broken]
-
-
-def _without_echoes(problems: list[Problem]) -> list[Problem]:
-    """The mistakes, tidied; of a line with a key in it only that, as any other follows from it."""
-    leaks = {problem.origin.line for problem in problems if not problem.path and problem.origin.line}
-    return tidy(problem for problem in problems if not problem.path or problem.origin.line not in leaks)

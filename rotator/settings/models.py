@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from rotator.domain.errors import Misconfigured
 from rotator.issuers.http import HttpIssuerConfig
 from rotator.journal.sqlite import SqliteJournalConfig
 from rotator.remote.fields import FilePath
@@ -77,6 +78,21 @@ class TokenSettings(Section):
         if (self.sha256 is None) == (self.file is None):
             raise ValueError("a token needs exactly one of `sha256` and `file`")
         return self
+
+    def get_hash(self) -> str:
+        """The hash, in lower-case hexadecimal digits; read from `file` where it stands there. Raises `Misconfigured`."""
+        if self.sha256 is not None:
+            return self.sha256
+        assert self.file is not None
+        try:
+            first, *_ = self.file.read_text(encoding="ascii").split() or [""]
+            return _ensure_hash(first)
+        except OSError as fault:
+            raise Misconfigured(f"{self.file} cannot be read ({fault.strerror})") from None
+        except ValueError:
+            raise Misconfigured(
+                f"{self.file} must hold the SHA-256 of the token in 64 hexadecimal digits, as `sha256sum` prints it"
+            ) from None
 
 
 class ServerSettings(Section):

@@ -32,7 +32,8 @@ def lay_over(document: Document, environ: Mapping[str, str]) -> bool:
     for name, text, origin in (*_gather_files(environ, document.problems.append), *_gather_variables(environ)):
         found = True
         if KEY_SHAPED.search(text) or KEY_SHAPED.search(name):
-            document.problems.append(Problem(origin, "", "holds a full key: take it out, treat it as leaked, and keep keys in a store"))
+            rule = "holds a full key: take it out, treat it as leaked, and keep keys in a store"
+            document.problems.append(Problem(origin, "", rule, leak=True))
             continue
         try:
             value = _One(name, text)()

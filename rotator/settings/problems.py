@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rotator.domain.errors import Misconfigured
@@ -39,16 +39,18 @@ class Problem:
     """such as `credentials.checkout-read.rotation.every`; empty for a mistake of the whole file"""
     rule: str
     """what is wrong and what to do"""
+    leak: bool = False
+    """a key stands there"""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.origin), self.path, self.rule) if part)
 
 
 class ConfigurationProblems(Misconfigured):
-    """Every mistake that was found, one a line."""
+    """Every mistake that was found, one a line, tidied."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(tidy(problems))
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -63,6 +65,8 @@ def redact(text: str) -> str:
 
 
 def tidy(problems: Iterable[Problem]) -> list[Problem]:
-    """Each mistake once, without keys, files before the environment, by line."""
+    """Each mistake once, without keys, files before the environment, by line; of a line with a key in it only that."""
     clean = {replace(problem, path=redact(problem.path), rule=redact(problem.rule)): None for problem in problems}
-    return sorted(clean, key=lambda problem: (not problem.origin.line, problem.origin, problem.path))
+    leaks = {(problem.origin.source, problem.origin.line) for problem in clean if problem.leak}
+    kept = [problem for problem in clean if problem.leak or (problem.origin.source, problem.origin.line) not in leaks]
+    return sorted(kept, key=lambda problem: (not problem.origin.line, problem.origin, problem.path))

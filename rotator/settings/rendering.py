@@ -64,7 +64,7 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("EmbeddedStoreConfig", "path"): "/var/lib/rotator/store.bin",
     ("EmbeddedStoreConfig", "master_key"): {"env": "ROTATOR_MASTER_KEY"},
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
-    ("HttpIssuerConfig", "proxy"): "http://proxy.example:3128",
+    ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
     ("BearerAuth", "token_env"): "ADMIN_TOKEN",
     ("SessionAuth", "refresh_token_env"): "REFRESH_TOKEN",
     ("FileTargetConfig", "path"): "~/checkout/.env",

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rotator.domain.errors import Misconfigured
 from rotator.domain.keys import Kind
 from rotator.domain.timing import MalformedTiming, Schedule, render_duration
 from rotator.settings.base import suggest
@@ -171,10 +172,16 @@ def check_files(settings: Settings, environ: Mapping[str, str]) -> Iterator[Brok
         if isinstance(value, Path) and (name == "file" or name.endswith("_file")):
             # A relative path starts in the state folder, which is not known here.
             problem = _find_unreadable(value.expanduser()) if value.expanduser().is_absolute() else None
-        elif isinstance(value, str) and (name == "env" or name.endswith("_env")) and place[0] != "credentials":
+        elif isinstance(value, str) and (name == "env" or name.endswith("_env")):
             problem = None if value in environ else f"the environment variable {value} is not set"
         if problem is not None:
             yield place, problem
+    for number, token in enumerate(settings.server.tokens):
+        if token.file is not None and _find_unreadable(token.file) is None:
+            try:
+                token.get_hash()
+            except Misconfigured as fault:
+                yield ("server", "tokens", number, "file"), str(fault)
 
 
 def _find_unreadable(file: Path) -> str | None:
@@ -188,8 +195,10 @@ def _find_unreadable(file: Path) -> str | None:
 
 
 def _gather_values(model: BaseModel, place: Place) -> Iterator[tuple[Place, str, Any]]:
-    """Every field's value; what stands in a dictionary under a name of the user's own is no field."""
+    """Every field's value, but those of credentials, which name no file; what stands in a dictionary of the user's own is no field."""
     for name, field in type(model).model_fields.items():
+        if name == "credentials":
+            continue
         value, path = getattr(model, name), (*place, field.alias or name)
         yield path, name, value
         yield from _gather_below(value, path)

@@ -79,6 +79,6 @@ class FileTargetConfig(BaseModel):
             raise ValueError("a file target needs a `path`, unless `client` says whose configuration it is")
         if self.client is None:
             for name in ("server", "home", "environ"):
-                if name in self.model_fields_set:
+                if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                     raise ValueError(f"{name} is for a target with `client` only: remove it")
         return self

@@ -12,7 +12,6 @@ from rotator.server.dependencies import ServerDependencies
 from rotator.server.listening import ApiServer
 from rotator.server.readiness import Readiness
 from rotator.server.tokens import TokenBook, remove_daemon_file, write_admin_token, write_daemon_file
-from rotator.settings import Settings
 from rotator.wiring.running import Runtime
 
 log = structlog.get_logger(__name__)
@@ -63,7 +62,7 @@ def build_readiness(runtime: Runtime, wakeups: Wakeups) -> Readiness:
 def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
     """The HTTP server, not yet listening."""
     settings = runtime.settings
-    tokens = TokenBook.from_config(_tokens(settings)).with_admin(write_admin_token(runtime.state_dir))
+    tokens = TokenBook.from_config((t.name, t.role, t.get_hash()) for t in settings.server.tokens).with_admin(write_admin_token(runtime.state_dir))
 
     def reload() -> tuple[bool, str]:
         changed = runtime.reload()
@@ -84,17 +83,3 @@ def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
         )
     )
     return ApiServer(app, settings.server.bind, settings.server.port, metrics_port=settings.metrics.port)
-
-
-def _tokens(settings: Settings) -> list[tuple[str, str, str]]:
-    found: list[tuple[str, str, str]] = []
-    for token in settings.server.tokens:
-        digest = token.sha256
-        if digest is None:
-            assert token.file is not None
-            try:
-                digest = token.file.read_text("utf-8").split()[0]
-            except (OSError, IndexError, UnicodeDecodeError) as problem:
-                raise Misconfigured(f"server.tokens: {token.name}: {token.file} cannot be read: {type(problem).__name__}") from problem
-        found.append((token.name, token.role, digest))
-    return found

@@ -62,8 +62,8 @@ class Mem(NamedTuple):
 
     generation: int
     recovered: bool = False
-    swept: int = NONE
-    """how many attempts were closed when it was last swept"""
+    swept: tuple[int, ...] | None = None
+    """the attempts that were closed when it was last swept; None: never"""
     orphans: tuple[int, ...] = ()
 
 
@@ -261,7 +261,7 @@ class Decider:
         if record is not None and record.attempt is not None:
             own = journal.rotation is not None and attempt_number(record.attempt.id) == journal.rotation.attempt
             lease = (False,) if own else (False, True)
-        swept = journal.memory is not None and journal.memory.swept != NONE and record is not None and bool(record.closed)
+        swept = journal.memory is not None and record is not None and bool(record.closed)
         for v, le, h in itertools.product(verify, lease, (False, True) if swept else (False,)):
             yield Passed(verify=v, lease=le, hour=h)
 
@@ -289,6 +289,8 @@ class Decider:
         if record is not None:
             keys = tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys)
             record = replace(record, keys=keys)
+            if memory is not None and memory.swept is not None and record.closed:
+                record = sym.with_swept(record, memory.swept)
         promoted = record.current.key_id if record is not None and record.current is not None else None
         policy = replace(self.policy, sweep_every=timedelta(0)) if passed.hour else self.policy
         return Facts(
@@ -319,7 +321,9 @@ class Decider:
     def _row(self, journal: Journal, key: int, revoked: bool, passed: Passed) -> Retirement:
         opened = NOW - (timedelta(0), self.policy.overlap_min, self.policy.overlap_max)[dict(passed.overlap).get(key, 0)]
         sight = journal.sight(key)
-        return Retirement("row", KEYS[key], Reason.REPLACED, opened, revoked_at=_start(sight, _asked(sight, passed, False)) if revoked else None)
+        return Retirement(
+            "row", KEYS[key], Reason.REPLACED, opened, revoked_at=_start(sight, _asked(sight, passed, False)) if revoked else None
+        )
 
     def _target(self, n: int, view: TargetView, passed: Passed) -> TargetFact:
         return TargetFact(
@@ -344,7 +348,7 @@ def _decision_on(facts: Facts, key: int) -> do.Decision | None:
 def _memory(memory: Mem | None) -> Memory | None:
     if memory is None:
         return None
-    swept = None if memory.swept == NONE else sym.CLOSED + timedelta(seconds=memory.swept - 0.5)
+    swept = None if memory.swept is None else sym.SWEPT
     orphans = tuple(Orphan(KEYS[k], attempt_id(k)) for k in memory.orphans)
     return Memory(sym.UID, memory.generation, sym.PLACE, memory.recovered, swept, orphans)
 

@@ -21,11 +21,16 @@ class Walkable(Model):
         """Every next state."""
         for r in range(len(state.reps)):
             yield from self.replica(state, r)
+        yield from self.weather(state)
+
+    def weather(self, state: State) -> Iterator[Move]:
+        """What happens to the replicas."""
         if "crash" in self.world.faults:
             for r in range(len(state.reps)):
                 rep = self.rep(state, r)
                 if rep.plan or rep.hand != NONE:
-                    yield ("crash", r), 1, self._with(state, r, Rep(rep.journal))
+                    journal = self._never_opened(rep.journal) if rep.plan[:1] == ("open",) else rep.journal
+                    yield ("crash", r), 1, self._with(state, r, Rep(journal))
         yield from self._late(state)
         yield from self._events(state)
 

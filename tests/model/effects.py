@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rotator.domain.keys import KeyId
 from rotator.domain.record import Record, Stage
 
 from tests.model import symbols as sym
@@ -69,6 +70,8 @@ class Model:
     extras: Table = field(default_factory=Table)
     ghosts: Table = field(default_factory=Table)
     decider: Decider = field(init=False)
+    passive: dict[tuple[int, int], int] = field(default_factory=dict)
+    decided: dict[tuple[Any, ...], list[tuple[Any, ...]]] = field(default_factory=dict)
     alone: bool = False
     """one replica runs to its end and the others stand still: every lease of theirs expires, and that is no fault"""
 
@@ -94,14 +97,6 @@ class Model:
         )
 
     # What a replica does
-
-    def moves(self, state: State) -> Iterator[Move]:
-        """Every next state."""
-        for r in range(len(state.reps)):
-            yield from self.replica(state, r)
-        yield from self.crashes(state)
-        yield from self.late(state)
-        yield from self.events(state)
 
     def replica(self, state: State, r: int) -> Iterator[Move]:
         """The next step of one replica."""
@@ -133,18 +128,44 @@ class Model:
         return Look(doc, journal, views, rep.hand, extra.due != NONE and extra.due == current, alive)
 
     def _passive(self, journal: int, doc: int) -> int:
-        """What the look itself teaches the journal: the highest generation. Sightings of keys that are gone are dropped."""
+        """What the look itself teaches the journal: the highest generation. What no decision asks for any more is forgotten."""
+        found = self.passive.get((journal, doc))
+        if found is None:
+            found = self.passive[journal, doc] = self._learn(journal, doc)
+        return found
+
+    def _learn(self, journal: int, doc: int) -> int:
         known = self.decider.journals[journal]
         record, current = self.docs.docs[doc]
         if record is None:
             return journal
-        after = known
-        if known.memory is not None and known.memory.generation < record.generation:
-            after = after._replace(memory=known.memory._replace(generation=record.generation))
-        held = {number(k.key_id) for k in record.keys} | {number(current)}
-        if any(s.key not in held for s in known.sights):
-            after = after._replace(sights=tuple(s for s in known.sights if s.key in held))
-        return journal if after is known else self.decider.intern(after)
+        memory, rotation, rows = known.memory, known.rotation, known.rows
+        closed = {attempt_number(a.id) for a in record.closed}
+        if memory is not None:
+            swept = None if memory.swept is None else tuple(a for a in memory.swept if a in closed)
+            memory = memory._replace(generation=max(memory.generation, record.generation), swept=swept)
+        if rotation is not None and rotation.attempt in closed:
+            rotation = rotation._replace(attempt=NONE)
+        candidate = rotation.candidate if rotation is not None else NONE
+        if self.world.coarse and memory is not None:
+            ending = {number(k.key_id) for k in record.keys if k.stage is Stage.RETIRING or k.compromised_at and k.stage is Stage.CURRENT}
+            rows = tuple((k, dict(rows).get(k, False)) for k in sorted(ending))
+        sights = tuple(kept for s in known.sights if (kept := self._kept(s, record, current, candidate)) is not None)
+        return self.decider.intern(Journal(memory, rotation, rows, sights))
+
+    def _kept(self, sight: Sight, record: Record, current: KeyId | None, candidate: int) -> Sight | None:
+        """What decisions may still ask of a sighting, by the stage of its key."""
+        entry = record.find(KEYS[sight.key])
+        if entry is None:
+            return sight if current == KEYS[sight.key] else None
+        if entry.stage is Stage.PENDING:
+            return sight
+        sight = sight._replace(ever=False, spread=False)
+        if entry.stage is Stage.CURRENT or candidate == sight.key:
+            return sight
+        if sight.answer != DEAD and sight.refusals == NO_REFUSAL:
+            return None
+        return sight._replace(alive=min(sight.alive, SEEN_BEFORE))
 
     def _views(self, state: State) -> tuple[TargetView, ...]:
         record = self.docs.docs[state.doc][0]
@@ -163,7 +184,27 @@ class Model:
         return tuple(views)
 
     def _decide(self, state: State, r: int, doc: int, views: tuple[TargetView, ...]) -> Iterator[Move]:
-        """Look at the store and take up one of the possible decisions. Resting is no move, but for what the look taught."""
+        """Look at the store and take up one of the possible decisions; worked out once for everything that they can depend on."""
+        reps = state.reps
+        others: tuple[int, ...] = ()
+        if self.decider.journals[self.reps.items[reps[r]].journal].rotation is not None or self.is_open(state.doc):
+            others = (*reps, state.ghosts)  # the number of the next attempt, and whether an open one has a living owner
+        key = (r, reps[r], doc, state.doc, views, state.service, state.extra, state.readers, state.targets, others, self.alone)
+        found = self.decided.get(key)
+        if found is None:
+            moves = self._work_out(state, r, doc, views)
+            found = self.decided[key] = [(label, cost, s.service, s.targets, s.readers, s.reps[r]) for label, cost, s in moves]
+        before, after = reps[:r], reps[r + 1 :]
+        for label, cost, service, targets, readers, rep in found:
+            parts = (state.doc, service, targets, readers, state.extra, state.ghosts, (*before, rep, *after))
+            yield label, cost, tuple.__new__(State, parts)
+
+    def is_open(self, doc: int) -> bool:
+        """Whether somebody holds the lease on minting."""
+        record = self.docs.docs[doc][0]
+        return record is not None and record.attempt is not None
+
+    def _work_out(self, state: State, r: int, doc: int, views: tuple[TargetView, ...]) -> Iterator[Move]:
         rep = self.rep(state, r)
         look = self.look(state, r, doc, views)
         choices = self.decider.choices(look)
@@ -242,7 +283,7 @@ class Model:
         held = {k.key_id for k in record.keys}
         closed = [attempt_number(a.id) for a in record.closed]
         orphans = tuple(a for a in closed if KEYS[a] not in held and service_of(state.service, a) in (LIVES, BAD))
-        return journal._replace(memory=journal.memory._replace(swept=len(closed), orphans=orphans))
+        return journal._replace(memory=journal.memory._replace(swept=tuple(closed), orphans=orphans))
 
     def _planned(self, state: State, rep: Rep, journal: Journal, action: tuple[Any, ...], doc: int) -> Rep:
         """The intent: what the replica will do, with what it needs from its look."""
@@ -255,12 +296,16 @@ class Model:
                 return rep._replace(journal=self.decider.intern(journal), plan=("open", attempt))
             case "mint":
                 assert record is not None
-                return rep._replace(plan=(*action, number(record.current.key_id) if record.current else NONE))
+                fresh = rep.fresh and not self.world.policy.can_list
+                return rep._replace(plan=(*action, number(record.current.key_id) if record.current else NONE), fresh=fresh, tfresh=0)
             case "distribute":
                 assert record is not None
                 assert record.current is not None
-                return rep._replace(plan=("deliver", number(record.current.key_id), record.current.generation, action[1], action))
-        return rep._replace(plan=action)
+                plan = ("deliver", number(record.current.key_id), record.current.generation, action[1], action)
+                return rep._replace(plan=plan, fresh=False, seen=NONE)
+            case "revoke":
+                return rep._replace(plan=action, fresh=False, tfresh=0, seen=NONE)
+        return rep._replace(plan=action, tfresh=0)
 
     def _new_attempt(self, state: State) -> int:
         used = set()
@@ -307,17 +352,18 @@ class Model:
             after = journal.saw(answer)
             if also and witness != NONE:
                 after = after.saw(alive(after.sight(witness)))
-            return rep._replace(journal=self.decider.intern(after), fresh=False, tfresh=0, seen=NONE)
+            return rep._replace(journal=self._passive(self.decider.intern(after), state.doc), fresh=False, tfresh=0, seen=NONE)
 
-        if truth in (LIVES, REVOKED):
-            yield "alive", 0, self._with(state, r, saw(alive(sight)))
-            if sight.ever and sight.answer != DEAD:
-                yield "alive for long", 0, self._with(state, r, saw(alive(sight)._replace(spread=True)))
         if truth in (REVOKED, GONE, BAD):
             if beside:
                 dead = state._replace(service=with_service(state.service, key, GONE)) if truth == REVOKED else state
                 yield "dead for long", 0, self._with(dead, r, saw(refused(sight, ENOUGH, beside=True), also=True))
-            yield "dead", 0, self._with(state, r, saw(refused(sight, FEW, beside=beside), also=beside))
+            if not (beside and self.world.coarse and journal.revoked(key) is not None):
+                yield "dead", 0, self._with(state, r, saw(refused(sight, FEW, beside=beside), also=beside))
+        if truth in (LIVES, REVOKED):
+            yield "alive", 0, self._with(state, r, saw(alive(sight)))
+            if sight.ever and sight.answer != DEAD:
+                yield "alive for long", 0, self._with(state, r, saw(alive(sight)._replace(spread=True)))
         if truth == LIVES and "refuse" in faults:
             yield "refused", 1, self._with(state, r, saw(refused(sight, FEW, beside=beside), also=beside))
             if beside:
@@ -340,13 +386,16 @@ class Model:
         base = rep.seen if blind else state.doc
         doc = self.docs.apply(base, change)
         if doc == ILLEGAL:
-            yield ("illegal", r, kind), 0, self._with(state, r, self._illegal(rep, lost, change))
+            yield ("illegal", r, kind), 0, self._with(state, r, self._illegal(state, rep, lost, change))
             return
         after = self._written(state, doc, change, skip=r)
         faults = self.world.faults
         yield ("commits", r, change), 0, self._with(after, r, self._promoted(ok, change))
         if "fail" in faults:
-            yield ("fails", r, change), 1, self._with(state, r, lost._replace(blocked=self._action_of(rep.plan)))
+            failed = lost._replace(blocked=self._blocked(state, rep.plan))
+            if kind == "open" and lost.hand == NONE:
+                failed = failed._replace(journal=self._never_opened(failed.journal))
+            yield ("fails", r, change), 1, self._with(state, r, failed)
         if "lost" in faults:
             yield ("answer lost", r, change), 1, self._with(after, r, self._promoted(lost, change))
         if "crash" in faults:
@@ -357,12 +406,16 @@ class Model:
             aged = self._written(state, self.docs.apply(base, (*change[:-1], True)), change, skip=r)
             yield ("commits with an old instant", r, change), 1, self._with(aged, r, self._promoted(ok, change))
 
-    def _action_of(self, plan: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _blocked(self, state: State, plan: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The action that is not tried again at once. It matters where something else could be done meanwhile."""
+        record = self.record(state)
+        if record is None or not any(k.stage is Stage.RETIRING or k.compromised_at for k in record.keys):
+            return ()
         return ("open",) if plan[0] == "open" else plan
 
-    def _illegal(self, rep: Rep, lost: Rep, change: tuple[Any, ...]) -> Rep:
+    def _illegal(self, state: State, rep: Rep, lost: Rep, change: tuple[Any, ...]) -> Rep:
         if change[0] != "doom-orphan":
-            return lost._replace(blocked=self._action_of(rep.plan))
+            return lost._replace(blocked=self._blocked(state, rep.plan))
         return lost._replace(journal=self._without_orphan(rep.journal, change[1]))
 
     def _without_orphan(self, journal: int, key: int) -> int:
@@ -382,12 +435,30 @@ class Model:
             raise Problem("I3", f"key {change[1]} is dropped from the store and is not dead")
         current = self.docs.docs[doc][1]
         readers = state.readers | (1 << number(current) if current is not None else 0)
-        reps = tuple(
-            self.reps.intern(rep._replace(fresh=False)) if n != skip and (rep := self.reps.items[i]).fresh else i
-            for n, i in enumerate(state.reps)
-        )
-        ghosts = tuple((*g[:-1], False) if g[0] == "commit" else g for g in self.ghosts.items[state.ghosts])
+        reps = tuple(self._stale(i) if n != skip else i for n, i in enumerate(state.reps))
+        ghosts = tuple(g for g in self.ghosts.items[state.ghosts] if g[0] != "commit")
         return state._replace(doc=doc, readers=readers, reps=reps, ghosts=self.ghosts.intern(ghosts))
+
+    def _stale(self, rep_number: int) -> int:
+        """A replica after someone else wrote: a compare-and-set that it was about to try can only lose, so it is over at once."""
+        rep: Rep = self.reps.items[rep_number]
+        if not rep.fresh:
+            return rep_number
+        kind = rep.plan[0]
+        if kind in self.world.blind or kind in ("read", "mint", "revoke-orphan"):
+            return self.reps.intern(rep._replace(fresh=False))
+        if kind == "open":
+            return self.reps.intern(self._idle(rep, journal=self._never_opened(rep.journal)))
+        if kind == "stage":
+            return self.reps.intern(rep._replace(plan=("hand", *rep.plan[1:]), fresh=False, seen=NONE))
+        return self.reps.intern(self._idle(rep))
+
+    def _never_opened(self, journal: int) -> int:
+        """The attempt of this journal's rotation was not committed and never will be: its id may serve again."""
+        known = self.decider.journals[journal]
+        if known.rotation is None:
+            return journal
+        return self.decider.intern(known._replace(rotation=known.rotation._replace(attempt=NONE)))
 
     def _seen_before(self, state: State, key: int) -> State:
         """Every alive answer of the key is older than its becoming current."""
@@ -468,7 +539,7 @@ class Model:
             bad = state._replace(service=with_service(state.service, attempt, BAD))
             yield ("mints a bad key", r, attempt), 1, self._with(bad, r, used._replace(plan=("hand", attempt, replaces)))
         if "fail" in faults:
-            yield ("mint fails", r), 1, self._with(state, r, self._idle(rep, blocked=("mint", attempt)))
+            yield ("mint fails", r), 1, self._with(state, r, self._idle(rep, blocked=self._blocked(state, ("mint", attempt))))
         unheard = self._idle(rep, hand=NONE) if self.world.policy.can_list else rep._replace(hand=NONE, plan=("note", attempt))
         if "lost" in faults:
             yield ("mint's answer lost", r, attempt), 1, self._with(born, r, unheard)
@@ -522,7 +593,7 @@ class Model:
         revoked = self._revoked(state, key)
         yield ("revokes", r, key), 0, self._with(revoked, r, ok)
         if "fail" in faults:
-            yield ("revoke fails", r, key), 1, self._with(state, r, lost._replace(blocked=rep.plan))
+            yield ("revoke fails", r, key), 1, self._with(state, r, lost._replace(blocked=self._blocked(state, rep.plan)))
         if "lost" in faults:
             yield ("revoke's answer lost", r, key), 1, self._with(revoked, r, lost)
         if "crash" in faults:
@@ -536,7 +607,8 @@ class Model:
         if truth == LIVES:
             self._check_revoke(state, key)
         after = REVOKED if truth == LIVES else GONE if truth == BAD else truth
-        return state._replace(service=with_service(state.service, key, after))
+        ghosts = tuple(g for g in self.ghosts.items[state.ghosts] if g != ("revoke", key))
+        return state._replace(service=with_service(state.service, key, after), ghosts=self.ghosts.intern(ghosts))
 
     def _check_revoke(self, state: State, key: int) -> None:
         record, current = self.docs.docs[state.doc]
@@ -564,7 +636,7 @@ class Model:
         target = self.targets.items[state.targets][n]
         faults = self.world.faults
         if target.away:
-            yield ("target is away", r, n), 0, self._with(state, r, after._replace(blocked=() if rest else action))
+            yield ("target is away", r, n), 0, self._with(state, r, after._replace(blocked=() if rest else self._blocked(state, action)))
             return
         if not self._takes(state, n, generation, rep.tfresh >> n & 1):
             yield ("target refuses", r, n), 0, self._with(state, r, after)
@@ -572,7 +644,7 @@ class Model:
         delivered = self._delivered(state, n, key, generation, r)
         yield ("delivers", r, n, key), 0, self._with(delivered, r, after)
         if "fail" in faults:
-            yield ("delivery fails", r, n), 1, self._with(state, r, after._replace(blocked=() if rest else action))
+            yield ("delivery fails", r, n), 1, self._with(state, r, after._replace(blocked=() if rest else self._blocked(state, action)))
         if "crash" in faults and rest:
             yield ("crash after delivery", r, n), 1, self._with(delivered, r, Rep(rep.journal))
         if "late" in faults:
@@ -607,7 +679,9 @@ class Model:
         """The target's revision changes: every look at it but the writer's own is stale."""
         targets = self.targets.items[state.targets]
         reps = tuple(
-            self.reps.intern(rep._replace(tfresh=rep.tfresh & ~(1 << n))) if (rep := self.reps.items[i]).tfresh >> n & 1 and m != skip else i
+            self.reps.intern(rep._replace(tfresh=rep.tfresh & ~(1 << n)))
+            if (rep := self.reps.items[i]).tfresh >> n & 1 and m != skip
+            else i
             for m, i in enumerate(state.reps)
         )
         ghosts = tuple((*g[:-1], False) if g[0] == "deliver" and g[1] == n else g for g in self.ghosts.items[state.ghosts])
@@ -636,7 +710,9 @@ class Model:
 
     def _with(self, state: State, r: int, rep: Rep) -> State:
         reps = state.reps
-        return state._replace(reps=(*reps[:r], self.reps.intern(rep), *reps[r + 1 :]))
+        parts = (*state[:6], (*reps[:r], self.reps.intern(rep), *reps[r + 1 :]))
+        found: State = tuple.__new__(State, parts)
+        return found
 
     def _haunted(self, state: State, ghost: tuple[Any, ...]) -> State:
         ghosts = tuple(sorted((*self.ghosts.items[state.ghosts], ghost), key=repr))

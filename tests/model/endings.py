@@ -20,7 +20,12 @@ def find_problem(model: Model, state: State, replicas: Iterable[int]) -> Problem
         choices = model.choices(state, r)
         if choices.guarded:
             return None  # parked as a whole, and a person is asked
-        problem = _orphan(model, state) or _unfinished(model, state, r, choices) or _undead(state, model, choices) or _behind(model, state, choices)
+        problem = (
+            _orphan(model, state)
+            or _unfinished(model, state, r, choices)
+            or _undead(state, model, choices)
+            or _behind(model, state, choices)
+        )
         if problem is not None:
             return problem
     return None
@@ -36,7 +41,12 @@ def _orphan(model: Model, state: State) -> Problem | None:
     lost = {a.id for a in record.lost}
     recorded = {o.key_id for o in record.orphans} if not model.world.policy.can_revoke else set()
     for key in range(OUTSIDER + 1):
-        if service_of(state.service, key) in (LIVES, BAD) and KEYS[key] not in held and KEYS[key] not in recorded and attempt_id(key) not in lost:
+        if (
+            service_of(state.service, key) in (LIVES, BAD)
+            and KEYS[key] not in held
+            and KEYS[key] not in recorded
+            and attempt_id(key) not in lost
+        ):
             return Problem("I2", f"key {key} lives and nobody knows it")
     return None
 

@@ -7,16 +7,16 @@ replica alone, and all in lockstep, come to an end without a cycle, and what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.model import endings
 from tests.model.adversary import Walkable
-from tests.model.effects import Label
+from tests.model.effects import Label, Move
 from tests.model.symbols import MOST_ATTEMPTS
 from tests.model.world import UNBORN, Problem, State, World, service_of
 
 LOCKSTEP = -1
+Step = tuple[Label, State]
 
 
 @dataclass
@@ -54,7 +54,8 @@ class Explorer:
 
     world: World
     parents: dict[State, State | None] = field(default_factory=dict)
-    ended: dict[tuple[State, int], State] = field(default_factory=dict)
+    next: dict[tuple[State, int, bool], Step | None] = field(default_factory=dict)
+    ended: set[tuple[State, int, bool]] = field(default_factory=set)
     most_states: int = 5_000_000
 
     def __post_init__(self) -> None:
@@ -67,12 +68,14 @@ class Explorer:
         counts: list[int] = []
         try:
             self._walk(counts)
+            if self.world.liveness:
+                self._run_all_to_end()
         except _Broken as broken:
             found = broken.found
         return Result(self.world, len(self.parents), time.perf_counter() - started, found, tuple(counts))
 
     def _walk(self, counts: list[int]) -> None:
-        start = self._canonical(self.model.start())
+        start = _canonical(self.model.start())
         levels: list[list[tuple[State, State | None]]] = [[] for _ in range(self.world.budget + 1)]
         levels[0].append((start, None))
         for level in range(self.world.budget + 1):
@@ -89,25 +92,21 @@ class Explorer:
     def _visit(self, state: State, level: int, levels: list[list[tuple[State, State | None]]]) -> None:
         self._check_minted(state, level)
         label: Label = ()
+        parents, budget, model = self.parents, self.world.budget, self.model
         try:
-            for label, cost, after in self.model.moves(state):
-                if level + cost > self.world.budget:
-                    continue
-                reached = self._canonical(after)
-                if reached not in self.parents:
+            for r in range(len(state.reps)):
+                moves = list(model.replica(state, r))
+                self.next[state, r, False] = self._first_change(state, moves)
+                for label, cost, after in moves:
+                    if level + cost <= budget and (reached := _canonical(after)) not in parents:
+                        levels[level + cost].append((reached, state))
+            for label, cost, after in model.weather(state):
+                if level + cost <= budget and (reached := _canonical(after)) not in parents:
                     levels[level + cost].append((reached, state))
         except Problem as problem:
             raise _Broken(Found(problem.rule, str(problem), [*self._trace(state), (*label, "... then")])) from problem
         if len(self.parents) > self.most_states:
             raise AssertionError(f"{self.world.name}: more than {self.most_states} states")
-        if self.world.liveness:
-            for schedule in (*range(len(state.reps)), LOCKSTEP) if len(state.reps) > 1 else (0,):
-                self._run_to_end(state, schedule)
-
-    def _canonical(self, state: State) -> State:
-        """Replicas are alike: their order says nothing."""
-        reps = state.reps
-        return state if len(reps) < 2 or reps[0] <= reps[1] else state._replace(reps=tuple(sorted(reps)))
 
     def _check_minted(self, state: State, level: int) -> None:
         minted = sum(service_of(state.service, a) != UNBORN for a in range(1, MOST_ATTEMPTS + 1))
@@ -117,65 +116,82 @@ class Explorer:
 
     # Fair schedules
 
-    def _run_to_end(self, state: State, schedule: int) -> None:
-        path: list[tuple[State, int]] = []
-        on_path: set[tuple[State, int]] = set()
-        turn = max(schedule, 0)
-        waited = 0
+    def _run_all_to_end(self) -> None:
+        schedules = (*range(self.world.replicas), LOCKSTEP) if self.world.replicas > 1 else (0,)
+        for state in list(self.parents):
+            for schedule in schedules:
+                self._run_to_end(state, schedule)
+
+    def _run_to_end(self, origin: State, schedule: int) -> None:
+        """Follow one fair schedule until nothing moves any more. What was late until now never comes: that it comes is another run."""
+        state = _canonical(origin._replace(ghosts=self.model.ghosts.intern(())))
+        turn, waited = max(schedule, 0), 0
+        path: list[tuple[State, int, bool]] = []
+        on_path: set[tuple[State, int, bool]] = set()
         labels: list[Label] = []
-        ghostless = state._replace(ghosts=self.model.ghosts.intern(()))
+        alone = schedule != LOCKSTEP
         while True:
-            key = (ghostless, turn if schedule == LOCKSTEP else schedule - 10)
-            if not waited and key in self.ended:
-                break
-            if key in on_path and not waited:
-                raise _Broken(Found("I6", f"I6: {_name(schedule)} goes round and round", [*self._trace(state), ("fair schedule",), *labels]))
+            key = (state, turn, alone)
             if not waited:
+                if key in self.ended:
+                    break
+                if key in on_path:
+                    raise self._broken(origin, schedule, labels, Problem("I6", "the schedule goes round and round"))
                 path.append(key)
                 on_path.add(key)
             try:
-                step = self._progress(ghostless, turn, schedule)
+                step = self._progress(state, turn, alone)
             except Problem as problem:
-                raise _Broken(Found(problem.rule, f"{problem} ({_name(schedule)})", [*self._trace(state), ("fair schedule",), *labels])) from problem
+                raise self._broken(origin, schedule, labels, problem) from problem
             if step is None:
                 waited += 1
-                if schedule != LOCKSTEP or waited >= len(state.reps):
-                    self._check_end(state, ghostless, schedule, labels)
+                if alone or waited >= len(state.reps):
+                    problem = endings.find_problem(self.model, state, (turn,) if alone else range(len(state.reps)))
+                    if problem is not None:
+                        raise self._broken(origin, schedule, labels, problem)
                     break
             else:
                 waited = 0
                 labels.append(step[0])
-                ghostless = step[1]
-            if schedule == LOCKSTEP:
+                after = _canonical(step[1])
+                turn = turn if after.reps == step[1].reps else 1 - turn
+                state = after
+            if not alone:
                 turn = (turn + 1) % len(state.reps)
-        for key in path:
-            self.ended[key] = ghostless
+        self.ended.update(path)
 
-    def _progress(self, state: State, r: int, schedule: int) -> tuple[Label, State] | None:
+    def _broken(self, origin: State, schedule: int, labels: list[Label], problem: Problem) -> _Broken:
+        name = "lockstep" if schedule == LOCKSTEP else "one replica alone"
+        return _Broken(Found(problem.rule, f"{problem} ({name})", [*self._trace(origin), ("fair schedule",), *labels]))
+
+    def _progress(self, state: State, r: int, alone: bool) -> Step | None:
         """The next step of a replica that changes anything, faults and resting apart."""
-        for label, after in self._changes(state, r, schedule):
-            if self.model.rep(after, r).plan[:1] != ("obs",):
+        step = self._change(state, r, alone)
+        if step is None or self.model.rep(step[1], r).plan[:1] != ("obs",):
+            return step
+        second = self._change(step[1], r, alone)  # a look at the targets; one that teaches nothing is no step
+        return None if second is None or second[1] == state else step
+
+    def _change(self, state: State, r: int, alone: bool) -> Step | None:
+        alone = alone and len(state.reps) > 1 and self.model.is_open(state.doc)
+        key = (state, r, alone)
+        if key not in self.next:
+            self.model.alone = alone
+            try:
+                self.next[key] = self._first_change(state, list(self.model.replica(state, r)))
+            finally:
+                self.model.alone = False
+        return self.next[key]
+
+    def _first_change(self, state: State, moves: list[Move]) -> Step | None:
+        resting = None
+        for label, cost, after in moves:
+            if cost or after == state:
+                continue
+            if label[0] != "rests":
                 return label, after
-            # A look that changes nothing is no step.
-            for second in self._changes(after, r, schedule):
-                settled = self.model.rep(second[1], r)
-                if second[0][0] != "rests" or settled.journal != self.model.rep(state, r).journal:
-                    return label, after
-            return None
-        return None
-
-    def _changes(self, state: State, r: int, schedule: int) -> Iterator[tuple[Label, State]]:
-        self.model.alone = schedule != LOCKSTEP
-        moves = [(label, after) for label, cost, after in self.model.replica(state, r) if not cost and after != state]
-        self.model.alone = False
-        # What rests comes last: only what the look taught is new then.
-        yield from sorted(moves, key=lambda m: m[0][0] == "rests")
-
-    def _check_end(self, origin: State, state: State, schedule: int, labels: list[Label]) -> None:
-        replicas = range(len(state.reps)) if schedule == LOCKSTEP else (schedule,)
-        problem = endings.find_problem(self.model, state, replicas)
-        if problem is not None:
-            raise _Broken(Found(problem.rule, f"{problem} ({_name(schedule)})", [*self._trace(origin), ("fair schedule",), *labels]))
+            resting = (label, after)
+        return resting
 
     # Traces
 
@@ -188,12 +204,14 @@ class Explorer:
         chain.reverse()
         labels: list[Label] = []
         for before, after in zip(chain, chain[1:], strict=False):
-            labels.append(next(label for label, _, s in self.model.moves(before) if self._canonical(s) == after))
+            labels.append(next(label for label, _, s in self.model.moves(before) if _canonical(s) == after))
         return labels
 
 
-def _name(schedule: int) -> str:
-    return "lockstep" if schedule == LOCKSTEP else f"replica {schedule} alone"
+def _canonical(state: State) -> State:
+    """Replicas are alike: their order says nothing."""
+    reps = state.reps
+    return state if len(reps) < 2 or reps[0] <= reps[1] else state._replace(reps=(reps[1], reps[0]))
 
 
 class _Broken(Exception):  # noqa: N818

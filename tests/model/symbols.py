@@ -44,6 +44,8 @@ NUMBER = {key: n for n, key in enumerate(KEYS)}
 NONE = -1
 
 ILLEGAL = -1
+_UNSWEPT = CLOSED + timedelta(minutes=2)
+SWEPT = CLOSED + timedelta(minutes=1)
 
 
 def attempt_id(number: int) -> str:
@@ -154,7 +156,7 @@ _BUILD: dict[str, Any] = {
 
 
 def normal(record: Record) -> Record:
-    """The record with instants that depend on nothing but what is compared with them."""
+    """The record with instants that depend on nothing but what is compared with them, and in an order that says nothing."""
     keys = tuple(
         replace(
             k,
@@ -163,10 +165,17 @@ def normal(record: Record) -> Record:
             doomed_at=NOW if k.doomed_at else None,
             compromised_at=NOW if k.compromised_at else None,
         )
-        for k in record.keys
+        for k in sorted(record.keys, key=lambda k: k.key_id)
     )
-    closed = tuple(Attempt(a.id, CLOSED + timedelta(seconds=n)) for n, a in enumerate(record.closed))
-    return replace(record, keys=keys, closed=closed)
+    closed = tuple(replace(a, at=CLOSED) for a in sorted(record.closed, key=lambda a: a.id))
+    orphans = tuple(sorted(record.orphans, key=lambda o: o.key_id))
+    return replace(record, keys=keys, closed=closed, orphans=orphans)
+
+
+def with_swept(record: Record, swept: tuple[int, ...]) -> Record:
+    """The record as a journal sees it that swept after these attempts were closed, and before the others were."""
+    closed = tuple(a if attempt_number(a.id) in swept else replace(a, at=_UNSWEPT) for a in record.closed)
+    return replace(record, closed=closed)
 
 
 def first_record() -> Record:

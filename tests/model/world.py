@@ -63,6 +63,9 @@ class World:
     empty: bool = False
     """a bootstrap: neither store nor journal knows the credential"""
     clock_jumps: bool = False
+    coarse: bool = False
+    """retirements are opened and closed in the look that shows them, and a proof of death comes at once or not at all: fewer states for worlds
+    of two replicas, whose finer runs the worlds of one replica walk"""
     actor: frozenset[str] = frozenset()
     """planted faults of the actor: names, see `mutations`"""
     blind: frozenset[str] = frozenset()

@@ -136,7 +136,7 @@ class FakeIssuer:
         self.after("list")
         return [ListedKey(k.secret.key_id, k.label, f"ref-{k.secret.key_id.prefix}", k.revoked_at is not None) for k in keys]
 
-    def revoke(self, key_id: KeyId, reference: str | None) -> None:
+    def revoke(self, key_id: KeyId, reference: str | None) -> None:  # noqa: ARG002
         self._begin("revoke", self.abilities.revoke)
         self.service.revoke(key_id)
         self.after("revoke")
@@ -208,7 +208,7 @@ class FakeTarget:
             self.deliveries.append(delivery.secret.key_id)
             return placed
 
-    def check(self, credential: str) -> None:
+    def check(self, credential: str) -> None:  # noqa: ARG002
         self._ensure_there()
 
     def _ensure_there(self) -> None:

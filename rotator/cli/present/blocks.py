@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rotator.cli.humane import clean
 
@@ -110,7 +110,8 @@ def _build_table(table: Table) -> RichTable:
 
     built = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style=DIM)
     for column in table.columns:
-        built.add_column(column.heading, no_wrap=column.keep, overflow="fold", justify="right" if column.right else "left")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        built.add_column(column.heading, no_wrap=column.keep, overflow="fold", justify=justify)
     for row in table.rows:
         cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
         built.add_row(*[Text(clean(cell.text), style=cell.style) for cell in cells])

@@ -51,9 +51,9 @@ def _build_row(credential: Row, now: datetime) -> tuple[Cell | str, ...]:
 def _render_phase(credential: Row) -> Cell:
     phase = str(credential.get("phase") or "-")
     if credential.get("parked") or phase == "unreadable":
-        return Cell(phase if phase in ("parked", "unreadable") else f"{phase}, parked", BAD)
+        return Cell("unreadable" if phase == "unreadable" else "parked", BAD)
     if credential.get("compromised"):
-        return Cell(f"{phase}, leaked", BAD)
+        return Cell("leaked", BAD)
     return Cell(phase, "" if phase == "idle" else WARN)
 
 
@@ -65,14 +65,14 @@ def _render_consumers(credential: Row) -> Cell:
     if not behind:
         return Cell(f"{len(targets)} current", GOOD)
     required = any(t.get("required", True) for t in behind)
-    return Cell(f"{len(behind)} of {len(targets)} behind", BAD if required else WARN)
+    return Cell(f"{len(behind)}/{len(targets)} behind", BAD if required else WARN)
 
 
 def _find_concerns(credential: Row) -> Iterator[Block]:
     for parked in credential.get("parked") or ():
         yield Note(f"a person is needed ({parked.get('reason')}): {parked.get('text')}", BAD, indent=2)
     if credential.get("compromised"):
-        yield Note("a key of it leaked; it is being replaced and revoked", BAD, indent=2)
+        yield Note(f"a key of it leaked and is not yet proven dead; phase: {credential.get('phase')}", BAD, indent=2)
     for target in credential.get("targets") or ():
         if target.get("state") != "current":
             text = f": {target['text']}" if target.get("text") else ""

@@ -82,7 +82,7 @@ def build_timeline(story: Story) -> list[Block]:
         for m in build_moments(story)
     )
     blocks: list[Block] = [Note(f"{story.credential}: {story.key_id}", STRONG), Table(_COLUMNS, rows)]
-    blocks += [Note(f"{t.get('name')} is {t.get('state')}{_why(t)}", WARN) for t in find_behind(story)]
+    blocks += [Note(_render_behind(t), WARN) for t in find_behind(story)]
     return [*blocks, _conclude(story), Gap()]
 
 
@@ -131,5 +131,7 @@ def _after(span: timedelta) -> str:
     return f"+{render_span(span)}" if span >= timedelta() else render_span(span)
 
 
-def _why(target: Row) -> str:
-    return f": {target['text']}" if target.get("text") else ""
+def _render_behind(target: Row) -> str:
+    required = "" if target.get("required", True) else " (not required)"
+    why = f": {target['text']}" if target.get("text") else ""
+    return f"{target.get('name')}{required} is {target.get('state')}{why}"

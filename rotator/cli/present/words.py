@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from rotator.cli.humane import clean, parse_instant, render_clock, render_span
+from rotator.cli.humane import clean, parse_instant, render_clock, render_span, render_stamp
 
 Row = Mapping[str, Any]
 
@@ -41,6 +41,19 @@ _DONE = {
     "abandon": "asked to give the rotation up",
 }
 
+_ENDS = {
+    ("open", "replaced"): "retiring {key} ({reason})",
+    ("open", "attempt-abandoned"): "retiring {key} ({reason})",
+    ("open", "compromised"): "retiring {key} ({reason})",
+    ("close", "dead"): "{key} is proven dead",
+    ("close", "confirmed-elsewhere"): "{key} was proven dead by another replica",
+    ("close", "rolled-back"): "{key} is current again",
+}
+"""(action, reason) of a key's end; the same actions without these belong to rotations."""
+
+_DETAILS = frozenset({"probe", "preflight", "sweep", "open-attempt", "distribute", "forget"})
+"""Steps whose success says nothing that another line does not say better."""
+
 _WAITS = {
     "not-due": "nothing is due",
     "backing-off": "an attempt failed; the next one comes later",
@@ -63,6 +76,11 @@ _WAITS = {
     "refused": "a step was refused; it is tried again later",
 }
 
+_LOOKED_AT_AGAIN = frozenset(
+    {"targets-behind", "confirming", "no-witness", "held-elsewhere", "current-unproven", "verifying", "store-unreachable", "attempt-held"}
+)
+"""Waits whose time is that of the next look, not that of their end."""
+
 
 def render_event(event: Row) -> str:
     """A journal line as a sentence without its time."""
@@ -70,9 +88,7 @@ def render_event(event: Row) -> str:
     key = event.get("key_id") or "a key"
     reason = event.get("reason")
     text = str(event.get("text") or "")
-    pattern = _DONE.get(action) or f"{action}{' {key}' if event.get('key_id') else ''}"
-    if action == "mint" and not event.get("key_id"):
-        pattern = "minted a key"
+    pattern = _ENDS.get((action, str(reason))) or _DONE.get(action) or f"{action}{' {key}' if event.get('key_id') else ''}"
     if event.get("phase") == "intent":
         pattern = f"begins: {action}{' {key}' if event.get('key_id') else ''}"
     elif not ok and action != "probe":
@@ -83,20 +99,32 @@ def render_event(event: Row) -> str:
 
 
 def is_worth_showing(event: Row, *, verbose: bool) -> bool:
-    """Whether a line is a step that a person follows: intents and probes are not."""
-    return verbose or not (event.get("phase") == "intent" or event.get("action") in ("probe", "preflight", "sweep"))
+    """Whether a line is a step that a person follows: intents, probes and details that went well are not."""
+    if verbose:
+        return True
+    if event.get("phase") == "intent" or event.get("action") == "probe":
+        return False
+    return event.get("action") not in _DETAILS or not event.get("ok", True)
 
 
 def render_wait(wait: Row, now: datetime) -> str:
     """What is waited for and until when."""
+    said, until = split_wait(wait, now)
+    return f"{said}, {until}" if until else said
+
+
+def split_wait(wait: Row, now: datetime) -> tuple[str, str]:
+    """What is waited for, and until when: the second part changes with every look, the first does not."""
     reason = str(wait.get("reason") or "")
-    said = _WAITS.get(reason, reason)
     names = _names(wait.get("names"))
+    said = clean(f"{_WAITS.get(reason, reason)}{f' ({names})' if names else ''}")
     until = parse_instant(wait.get("until"))
-    parts = [f"{said}{f' ({names})' if names else ''}"]
-    if until is not None and until > now:
-        parts.append(f"until {render_clock(wait.get('until'))}, in {render_span(until - now)}")
-    return clean(", ".join(parts))
+    if until is None or until <= now:
+        return said, ""
+    span = until - now
+    at = render_clock(wait["until"]) if span < timedelta(hours=12) else f"{render_stamp(wait['until'])} UTC"
+    word = "looked at again at" if reason in _LOOKED_AT_AGAIN else "until"
+    return said, f"{word} {at}, in {render_span(timedelta(seconds=int(span.total_seconds())))}"
 
 
 def _names(names: object) -> str:

@@ -77,7 +77,7 @@ class World:
             self.journal,
             self.clock,
             TIMING,
-            Hooks(self.metrics.on_step, self.metrics.on_rotation, self.metrics.on_leak_ended, lambda at: self.wakeups.wake_at(at)),
+            Hooks(self.metrics.on_step, self.metrics.on_rotation, self.metrics.on_leak_ended, self._wake_at),
             workers=2,
         )
         self.wakeups = Wakeups(self.engine.dispatch, self.clock)
@@ -96,7 +96,7 @@ class World:
             clock=self.clock,
             installation="test",
             started_at=self.clock.now(),
-            reload=lambda: self.reloaded(),
+            reload=self._reload,
         )
         self.app = build_app(deps)
         self.server = ApiServer(self.app, port=0, metrics_port=self.metrics_port)
@@ -110,6 +110,12 @@ class World:
         self.wakeups.stop()
         assert self.engine.stop()
         self.journal.close()
+
+    def _wake_at(self, instant: datetime) -> None:
+        self.wakeups.wake_at(instant)
+
+    def _reload(self) -> tuple[bool, str]:
+        return self.reloaded()
 
     def configure(self, *names: str, **changes: Any) -> list[Credential]:
         """Drive these credentials from now on."""

@@ -34,6 +34,8 @@ _ENTRIES = st.builds(
     doomed_at=st.none() | _INSTANTS,
     compromised_at=st.none() | _INSTANTS,
     tools=st.none() | st.lists(_TEXT, max_size=3).map(tuple),
+    issuer=st.none() | _TEXT,
+    staged_at=st.none() | _INSTANTS,
 )
 _RECORDS = st.builds(
     Record,
@@ -52,7 +54,11 @@ FULL = Record(
     uid="uid",
     installation="test",
     generation=3,
-    keys=(KeyEntry(_KEYS[0].key_id, Stage.CURRENT, at(0), "a", "r", _KEYS[1].key_id, 3, at(1), at(2), at(3), at(4), ("query_events",)),),
+    keys=(
+        KeyEntry(
+            _KEYS[0].key_id, Stage.CURRENT, at(0), "a", "r", _KEYS[1].key_id, 3, at(1), at(2), at(3), at(4), ("query_events",), "i", at(0)
+        ),
+    ),
     attempt=Attempt("b", at(5)),
     closed=(Attempt("a", at(6)),),
     orphans=(Orphan(_KEYS[2].key_id, "a", "r"),),

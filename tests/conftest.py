@@ -1,0 +1,67 @@
+"""For every suite: a clean environment, and the scan for key material in whatever a test printed, logged or left behind (I4).
+
+A key belongs into a target: the files that tests let targets write are listed in `TARGET_NAMES`. Anywhere else below a test's folder, and
+in anything that it printed, a key-shaped string fails the test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+KEY_SHAPED = re.compile(rb"(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
+TARGET_NAMES = re.compile(
+    r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
+)
+KEEPS_ENVIRON = {"ROTATOR_REQUIRE_REAL", "ROTATOR_TEST_VAULT"}
+_LARGEST = 64 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration, proxy or state folder of the developer's own machine leaks in."""
+    for name in list(os.environ):
+        if (name.startswith("ROTATOR_") and name not in KEEPS_ENVIRON) or name.startswith("XDG_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def scan_left_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No key-shaped string in any file that the test left, outside its targets."""
+    yield
+    folder = request.node.funcargs.get("tmp_path")
+    if folder is None or request.node.get_closest_marker("keeps_keys") is not None:
+        return
+    found = [str(path.relative_to(folder)) for path in find_files(folder) if holds_key(path)]
+    assert not found, f"key material outside of targets: {', '.join(sorted(found))}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """No key-shaped string in what a test printed or logged, or in what is printed about its failure."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    text = "".join(content for _, content in report.sections) + str(report.longrepr or "")
+    if KEY_SHAPED.search(text.encode("utf-8", "replace")):
+        report.outcome = "failed"
+        report.sections = []
+        report.longrepr = f"{item.nodeid}: the {call.when} phase printed a key-shaped string (withheld here): keys never belong into output"
+
+
+def find_files(folder: Path) -> Iterator[Path]:
+    """The regular files below a folder that are no target's."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and not TARGET_NAMES.match(path.name):
+            yield path
+
+
+def holds_key(path: Path) -> bool:
+    """Whether a file holds something key-shaped. One that goes away meanwhile holds nothing."""
+    try:
+        return path.stat().st_size <= _LARGEST and KEY_SHAPED.search(path.read_bytes()) is not None
+    except OSError:
+        return False

@@ -1,0 +1,36 @@
+"""The pages agree with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rotator.domain.reasons import Reason
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def test_every_reason_has_a_row_and_every_row_is_a_reason() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(Reason)
+
+
+def test_every_parking_reason_says_what_to_do() -> None:
+    parked = (DOCS / "errors.md").read_text().split("## Waiting")[0]
+    for row in re.findall(r"^\| `[a-z-]+` \|.*$", parked, re.MULTILINE):
+        assert row.count(" | ") == 3, row
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_package_has_a_row_in_the_architecture_page() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    parts = [p for p in (ROOT / "rotator").iterdir() if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"]
+    for part in parts:
+        if not part.name.startswith("__"):
+            assert f"`{part.name}{'/' if part.is_dir() else ''}`" in page, part.name

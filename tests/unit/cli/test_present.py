@@ -1,0 +1,38 @@
+"""What is printed, as golden texts at two widths. `python -m tests.unit.cli.golden_texts` writes them anew; read the difference."""
+
+from __future__ import annotations
+
+import pytest
+
+from rotator.cli.present.blocks import Note, Table, render
+from tests.unit.cli.golden_texts import CASES, GOLDEN, WIDTHS
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", CASES)
+def test_a_screen_is_as_it_was_agreed(name: str, width: int) -> None:
+    assert render(CASES[name], width) == (GOLDEN / f"{name}-{width}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [40, *WIDTHS])
+@pytest.mark.parametrize("name", CASES)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    assert [line for line in render(CASES[name], width).splitlines() if len(line) > width] == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_terminal_no_word_is_torn_apart_and_nothing_is_coloured(name: str) -> None:
+    text = render(CASES[name], 10_000)
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if len(line) > 400]
+
+
+def test_a_terminal_gets_colour() -> None:
+    assert "\x1b[" in render([Note("all is well", "green")], 80, colour=True)
+
+
+def test_foreign_text_cannot_steer_the_terminal() -> None:
+    shown = render([Note("be\x1b[2Jware\u202e\x07"), Table(CASES["plan"][0] and (), ())], 80)
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "be\\x1b[2Jware\\u202e\\x07" in shown
