@@ -30,7 +30,9 @@ def render_table(table: Table) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.columns))]
     shown = [table.title, "=" * len(table.title)]
     for number, line in enumerate(lines):
-        cells = [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         shown.append("  ".join(cells).rstrip())
         if number == 0:
             shown.append("  ".join("-" * width for width in widths))

@@ -39,9 +39,7 @@ def measure_rotations(credentials: int, runs: int) -> Table:
     return _build_table(credentials, bootstrap, rounds, sizes)
 
 
-def _measure_round(
-    driver: subprocess.Popen[str], log: Path, sandbox: SandboxProcess, bare: BareLoop, credentials: int
-) -> dict[str, Any]:
+def _measure_round(driver: subprocess.Popen[str], log: Path, sandbox: SandboxProcess, bare: BareLoop, credentials: int) -> dict[str, Any]:
     assert driver.stdin is not None
     process = psutil.Process(sandbox.process.pid)
     before, sandbox_cpu = _count(sandbox.control), sum(process.cpu_times()[:2])

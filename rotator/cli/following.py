@@ -226,7 +226,7 @@ class LeakWatch:
         found = []
         for parked in _fresh_parked(status, self.reported_at):
             reason = parked.get("reason")
-            own = reason in _KEY_ONLY
+            own = reason in _KEY_ONLY and self.key_id in str(parked.get("text"))
             if own or (reason not in _RETIREMENT_ONLY and not revoked):
                 found.append(parked)
         return found

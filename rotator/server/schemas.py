@@ -7,11 +7,9 @@ sees it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from rotator.domain.keys import KeyId, parse_key_id
 from rotator.domain.secret import Secret
@@ -19,17 +17,34 @@ from rotator.domain.secret import Secret
 MOST_ROWS = 1000
 
 
-class _Parsed:
-    """Marks a field that arrives as text and is parsed at once. A `MalformedKey` passes through: it never repeats the text."""
+_LONGEST = 1024
 
-    def __init__(self, parse: Any, description: str) -> None:
-        self._parse, self._description = parse, description
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._parse, core_schema.str_schema(max_length=1024))
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise ValueError(f"must be text of {_LONGEST} characters at most")
+    return value
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "maxLength": 1024, "description": self._description}
+
+def _parse_secret(value: object) -> Secret:
+    return Secret(_text(value))
+
+
+def _parse_key_id(value: object) -> KeyId:
+    return parse_key_id(_text(value))
+
+
+# Parsed at once. A `MalformedKey` passes through the model as it is: it never repeats the text.
+_Key = Annotated[
+    Secret,
+    PlainValidator(_parse_secret),
+    WithJsonSchema({"type": "string", "maxLength": _LONGEST, "description": "The full key that leaked."}),
+]
+_KeyId = Annotated[
+    KeyId,
+    PlainValidator(_parse_key_id),
+    WithJsonSchema({"type": "string", "maxLength": _LONGEST, "description": "Its key id, where the full key is not at hand."}),
+]
 
 
 class _Request(BaseModel):
@@ -54,8 +69,8 @@ class RotateRequest(_Request):
 class LeakReport(_Request):
     """What leaked: exactly one of the two."""
 
-    key: Annotated[Secret, _Parsed(Secret, "The full key that leaked.")] | None = None
-    key_id: Annotated[KeyId, _Parsed(parse_key_id, "Its key id, where the full key is not at hand.")] | None = None
+    key: _Key | None = None
+    key_id: _KeyId | None = None
 
     @model_validator(mode="after")
     def _one(self) -> LeakReport:

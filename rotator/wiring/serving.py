@@ -62,7 +62,9 @@ def build_readiness(runtime: Runtime, wakeups: Wakeups) -> Readiness:
 def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
     """The HTTP server, not yet listening."""
     settings = runtime.settings
-    tokens = TokenBook.from_config((t.name, t.role, t.get_hash()) for t in settings.server.tokens).with_admin(write_admin_token(runtime.state_dir))
+    tokens = TokenBook.from_config((t.name, t.role, t.get_hash()) for t in settings.server.tokens).with_admin(
+        write_admin_token(runtime.state_dir)
+    )
 
     def reload() -> tuple[bool, str]:
         changed = runtime.reload()

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from rotator.mcp.clients import CLIENTS, Slot
+from rotator.mcp.clients import get_client
 from rotator.targets.contents import ClientContent
 from tests.support.clients import SERVER, ClaudeCode, Codex, GeminiCli, Inspector, RealClient, Workplace, describe, find_key_ids
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients"), pytest.mark.timeout(300)]
 
 OWN_FILE = (ClaudeCode(), GeminiCli(), Codex())
-READERS: tuple[RealClient, ...] = (*OWN_FILE, Inspector("claude-code"), Inspector("gemini-cli"), Inspector("cursor"))
+READERS: tuple[RealClient, ...] = (*OWN_FILE, Inspector("claude-code"), Inspector("gemini-cli"))
 
 
 def name_of(value: object) -> str | None:
@@ -44,22 +44,17 @@ def test_it_connects_with_the_key_in_its_file_and_after_a_rotation_with_the_new_
     file = place.file(client.reads)
     with_old = file.read_bytes()
     new = place.deliver(client.reads)
-    assert client.look(place)[SERVER].connected
     place.revoke(old)
-    assert client.look(place)[SERVER].connected
+    seen = client.look(place)
+    assert seen[SERVER].connected, describe(seen)
     assert place.uses(new) > 0
-    assert place.uses(old) == used, "the client still came with the key that is no longer in its file"
-    assert (place.uses(bystander), place.refusals()) == (0, refused)
+    assert (place.uses(old), place.uses(bystander), place.refusals()) == (used, 0, refused)
 
-    with_new = file.read_bytes()
     file.write_bytes(with_old)
     seen = client.look(place)
     assert not seen[SERVER].connected, "the client reports success with a revoked key: this test could not fail"
     assert seen[SERVER].url == place.endpoint
     assert place.refusals() > refused
-
-    file.write_bytes(with_new)
-    assert client.look(place)[SERVER].connected
 
 
 @pytest.mark.parametrize(
@@ -94,9 +89,8 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
     ids=["claude-no-type", "claude-type", "claude-headers", "gemini-type", "gemini-headers", "codex-headers", "inspector-headers"],
 )
 def test_a_wrong_word_in_the_table_of_clients_would_be_seen(place: Workplace, client: RealClient, change: Change) -> None:
-    row = next(row for row in CLIENTS if row.name == client.reads)
+    row = get_client(client.reads)
     wrong = replace(row, entry=MappingProxyType(change(dict(row.entry))))
-    assert Slot.HEADER in dict(wrong.entry).values() or wrong.header_path
     target = place.target(client.reads)
     place.targets[client.reads] = replace(target, content=ClientContent(wrong, SERVER))
     secret = place.deliver(client.reads)

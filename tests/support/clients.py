@@ -291,6 +291,7 @@ def build_environ(home: Path, program: str) -> dict[str, str]:
         "GEMINI_CLI_TRUST_WORKSPACE": "true",
         "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(home / "no-settings.json"),
         "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(home / "no-defaults.json"),
+        "GEMINI_CLI_NO_RELAUNCH": "true",
         "GEMINI_TELEMETRY_ENABLED": "false",
         "MCP_INSPECTOR_SECRET_STORE": "memory",
         "MCP_AUTO_OPEN_ENABLED": "false",

@@ -22,7 +22,7 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import Conflict, Refused, Unreachable
 from rotator.domain.facts import Level, Policy, Verdict
 from rotator.domain.keys import PUBLISHED_TOOLS, KeyId, Kind
-from rotator.domain.ports import Abilities, Answer, Delivery, Issued, ListedKey, MintOrder, Observation, Store
+from rotator.domain.ports import Abilities, Answer, Clock, Delivery, Issued, ListedKey, MintOrder, Observation, Store
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
 from rotator.domain.timing import Schedule
@@ -75,7 +75,7 @@ class FakeKey:
 class FakeService:
     """Every key there is. A new key works `learned_after` its mint, a revoked one goes on working for `cached_for`."""
 
-    def __init__(self, clock: Any, *, cached_for: timedelta = timedelta(0), learned_after: timedelta = timedelta(0)) -> None:
+    def __init__(self, clock: Clock, *, cached_for: timedelta = timedelta(0), learned_after: timedelta = timedelta(0)) -> None:
         self.clock = clock
         self.cached_for = cached_for
         self.learned_after = learned_after

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import click
 import pytest
 
+from rotator.cli.completion import find_names
 from rotator.cli.connection import find_state_dir
 from tests.unit.cli.build import a_rotation, a_status
 from tests.unit.cli.stub import TOKEN, StubDaemon
@@ -122,20 +127,30 @@ def test_without_a_daemon_completion_is_quiet(closed_port: int, tmp_path: Path) 
     assert complete("rotator status ", ROTATOR_URL=f"http://127.0.0.1:{closed_port}", ROTATOR_TOKEN=TOKEN) == []
 
 
-def test_a_daemon_that_hangs_holds_completion_up_for_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-    import time
-
-    import click
-
-    from rotator.cli.completion import find_names
-
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("ROTATOR_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+def test_a_daemon_that_answers_drop_by_drop_holds_completion_up_for_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = threading.Event()
+        dripping = threading.Thread(target=_drip, args=(server, done))
+        dripping.start()
+        monkeypatch.setenv("ROTATOR_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("ROTATOR_TOKEN", TOKEN)
         started = time.monotonic()
-        assert find_names(click.Context(click.Command("x"))) == []
-        assert time.monotonic() - started < 2.0
+        found = find_names(click.Context(click.Command("x")))
+        took = time.monotonic() - started
+        done.set()
+        dripping.join()
+    assert found == []
+    assert took < 2.0
+
+
+def _drip(server: socket.socket, done: threading.Event) -> None:
+    talk, _ = server.accept()
+    with talk:
+        talk.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(60):
+            if done.wait(0.1):
+                return
+            talk.sendall(b" ")
 
 
 @pytest.mark.parametrize(
