@@ -25,6 +25,8 @@ __all__ = ["DaemonClient", "DaemonError", "DaemonUnreachable"]
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _LONGEST_MESSAGE = 4000
+_LARGEST = 64_000_000
+"""bytes; ten thousand credentials in one answer are about 10 MB"""
 
 
 class DaemonUnreachable(RotatorError):
@@ -66,7 +68,7 @@ class DaemonClient:
         self.url = url.rstrip("/")
         self._where = f" (from {where})" if where else ""
         self._authorization = "Bearer " + ensure_header_value(token, "the daemon's token (ROTATOR_TOKEN, or the state folder's)")
-        self._remote = Remote("daemon", self.url, _SystemClock(), RemoteOptions(timeout=timeout), observe)
+        self._remote = Remote("daemon", self.url, _SystemClock(), RemoteOptions(timeout=timeout, largest_body=_LARGEST), observe)
 
     def __repr__(self) -> str:
         return f"<DaemonClient {self.url}>"

@@ -40,7 +40,6 @@ MAX_TOTAL = timedelta(seconds=10)
 VERB_WITHIN = 25.0
 """Seconds for everything that one verb of a port asks: signing in, pages, further tries. A step in hand ends within 30 s (L25)."""
 _CONNECT_WITHIN = 5.0
-_MAX_BODY = 1_000_000
 _LONGEST_PAUSE = timedelta(hours=1)
 """A remote that asks to be left alone for longer is asked again after this."""
 _DEFAULT_PAUSE = timedelta(seconds=1)
@@ -79,6 +78,8 @@ class RemoteOptions:
     proxy: str | None = None
     rate: float | None = None
     burst: int = 1
+    largest_body: int = 1_000_000
+    """bytes; a larger answer is not read to its end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class Remote:
         self.base_url = base_url.rstrip("/")
         options = options or RemoteOptions()
         self._clock = clock
+        self._largest_body = options.largest_body
         self._total = min(options.timeout, MAX_TOTAL).total_seconds()
         self._timeouts = {"connect": min(_CONNECT_WITHIN, self._total), "read": self._total, "write": self._total, "pool": self._total}
         self._pace = Pace(options.rate, options.burst, clock)
@@ -245,8 +247,8 @@ class Remote:
         parts, size = [], 0
         for part in response.iter_raw():
             size += len(part)
-            if size > _MAX_BODY or wire.time_left() <= 0:
-                what = f"more than {_MAX_BODY} bytes" if size > _MAX_BODY else "no end within the time limit"
+            if size > self._largest_body or wire.time_left() <= 0:
+                what = f"more than {self._largest_body} bytes" if size > self._largest_body else "no end within the time limit"
                 raise AnswerLost(f"the answer of {self.name} to {operation} has {what}; it was not read")
             parts.append(part)
         return b"".join(parts)

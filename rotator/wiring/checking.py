@@ -41,7 +41,7 @@ def check(config: Path | None, state_dir: Path, *, live: bool) -> CheckReport:
     """Validate the configuration (raises `Misconfigured`); `live`: reach stores, issuers and targets too."""
     path = find_config_or_fail(config)
     loaded = load_settings(path, os.environ)
-    lines = [CheckLine("configuration", True, f"{path}: {len(loaded.settings.credentials)} credentials")]
+    lines = [CheckLine("configuration", True, f"{path}: {_count(len(loaded.settings.credentials))}")]
     lines += [CheckLine("configuration", True, warning) for warning in loaded.warnings]
     if live:
         parts = build_parts(loaded.settings, state_dir, SystemClock(), Metrics())
@@ -71,6 +71,10 @@ def _ask_credential(credential: Credential) -> Iterator[CheckLine]:
     for bound in credential.targets:
         yield _line(f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written")
     yield _line(f"key of {credential.name}", probe, "")
+
+
+def _count(credentials: int) -> str:
+    return f"{credentials} credential{'' if credentials == 1 else 's'}"
 
 
 def _line(part: str, ask: Callable[[], object], good: str) -> CheckLine:
