@@ -30,7 +30,7 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/deptry rotator
+	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
 test: check $(CLIENTS) ## everything: check, the model check's quick tier, contracts, integration, crash, real MCP clients
