@@ -346,7 +346,7 @@ def _name(value: KeyId | Reason | None) -> str | None:
     return None if value is None else str(value)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def _key_id(text: str) -> KeyId:
     try:
         return parse_key_id(text)

@@ -60,6 +60,9 @@ class Runtime:
         parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics)
         credentials = with_departed(parts, self.journal, loaded.settings)
         self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers)
+        if self.readiness is not None:
+            for name in self.parts.stores.keys() - parts.stores.keys():
+                self.readiness.forget(f"store:{name}")
         self.settings, self.parts, self.loaded_text = loaded.settings, parts, text
         log.info("configuration reloaded", action="reload", credentials=len(parts.credentials), needs_restart=fixed)
         return True
