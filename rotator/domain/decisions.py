@@ -66,10 +66,11 @@ class OpenAttempt:
 
 @dataclass(frozen=True, slots=True)
 class CloseAttempt:
-    """Store: close the open attempt; `failed`: it counts as a failure of the rotation."""
+    """Store: close the open attempt; `failed`: it counts as a failure of the rotation; `lost`: its key can never be found (L8)."""
 
     attempt: str
     failed: bool
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ class CloseAttempt:
 
     attempt: str
     at: datetime
+    lost: bool = False
+    """it may have brought a key that no sweep will ever find, since the issuer cannot list (L8): possibly orphaned"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,10 @@ def _open_attempt(record: Record | None, change: OpenAttempt) -> Record:
 def _close_attempt(record: Record, change: CloseAttempt) -> Record:
     if record.attempt is None or record.attempt.id != change.attempt:
         raise IllegalTransition(f"attempt {change.attempt} is not open")
-    return replace(record, attempt=None, closed=(*record.closed, Attempt(change.attempt, change.at)))
+    closed = Attempt(change.attempt, change.at)
+    # In one commit with the closing: a crash between the two would forget the key for good.
+    lost = (*(a for a in record.lost if a.id != closed.id), closed) if change.lost else record.lost
+    return replace(record, attempt=None, closed=(*record.closed, closed), lost=lost)
 
 
 def _stage(record: Record, change: StageKey) -> Record:

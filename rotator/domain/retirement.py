@@ -86,7 +86,8 @@ def decide_retirement(facts: Facts, entry: KeyEntry, now: datetime) -> Decision:
     row = facts.retirement(entry.key_id)
     if row is None:
         return Do(OpenRetirement(entry.key_id, _why(entry)))
-    if row.revoked_at is None and (facts.policy.can_revoke or entry.doomed_at is None):
+    # A restored store forgets the doom of a key that was revoked: it is condemned again.
+    if entry.doomed_at is None or (row.revoked_at is None and facts.policy.can_revoke):
         objection = objects(facts, entry, now)
         if objection is not None:
             return objection
@@ -200,7 +201,15 @@ def current_is_fresh(facts: Facts, entry: KeyEntry, now: datetime) -> Decision |
         return None
     if may_probe(facts, current.key_id, now):
         return Do(Probe(current.key_id))
-    return Wait(Reason.CURRENT_UNPROVEN, probe_at(facts, current.key_id))
+    again = probe_at(facts, current.key_id)
+    if facts.seen(current.key_id).answer is Verdict.DEAD:
+        return Park(
+            Reason.CURRENT_DEAD,
+            f"key {current.key_id} is current and is refused, so the old key {entry.key_id} lives on: `rotator rollback` brings it back, "
+            "`rotator rotate` makes a new one",
+            until=again,
+        )
+    return Wait(Reason.CURRENT_UNPROVEN, again)
 
 
 def leak(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:

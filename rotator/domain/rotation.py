@@ -163,13 +163,12 @@ def open_needed(facts: Facts, now: datetime) -> Decision | None:
 
 
 def close_stale_attempt(facts: Facts, _now: datetime) -> Decision | None:
-    """L3: an attempt that nobody works at is closed, so that its key, if it ever comes to life, is swept."""
+    """L3, L8: an attempt that nobody works at is closed, so that its key, if it ever comes to life, is swept, or known to be possible."""
     record, view = facts.record, facts.attempt
-    if record is None or record.attempt is None or view is None or view.in_hand:
+    if record is None or record.attempt is None or view is None or view.in_hand or not (view.ours or view.expired):
         return None
-    if view.ours:
-        return Do(CloseAttempt(record.attempt.id, failed=True))
-    return Do(CloseAttempt(record.attempt.id, failed=False)) if view.expired else None
+    # Whoever opened it may have asked the issuer: its answer was lost, it crashed, or it stands still with the key in hand.
+    return Do(CloseAttempt(record.attempt.id, failed=view.ours, lost=not facts.policy.can_list))
 
 
 def end_orphans(facts: Facts, _now: datetime) -> Decision | None:
@@ -407,14 +406,14 @@ def _unswept(facts: Facts) -> bool:
 CHECKS: tuple[Check, ...] = (
     *GUARDS,
     recognise,  # L29
+    close_stale_attempt,  # L3, L8
+    end_orphans,  # L7
+    sweep_hourly,  # L7
     settle_outsider,  # L13, L15
-    close_stale_attempt,  # L3
     drop_idle_attempt,  # L3
     give_up,  # L4
     close_superseded,  # L4, L22
     open_needed,  # L6, L22
-    end_orphans,  # L7
-    sweep_hourly,  # L7
     distribute,  # L15, L16
     prove_current,  # L15
     close_distributed,  # L4, L7

@@ -153,15 +153,15 @@ class Engine:
         """Queue what is due; when the next one is. Called by the scheduler."""
         now = self.clock.now()
         due = self.journal.find_due(now, _BATCH)
-        known = [name for name, _ in due if name in self._credentials]
-        for name, lane in due:
-            if name in self._credentials:
-                self.queue.put(name, lane)
-        # They stand in the queue (or are nobody's any more): the index must not name them again before their visit is over.
+        known = [(name, lane) for name, lane in due if name in self._credentials]
+        # They will stand in the queue (or are nobody's any more): the index must not name them again before their visit is over. Deferred
+        # first and queued then, or a quick visit's own due time would be overwritten.
         if known:
-            self.journal.defer(known, now + _AFTER_A_FAULT)
+            self.journal.defer([name for name, _ in known], now + _AFTER_A_FAULT)
         if len(known) < len(due):
             self.journal.defer([name for name, _ in due if name not in self._credentials], None)
+        for name, lane in known:
+            self.queue.put(name, lane)
         return now if len(due) == _BATCH else self.journal.next_due()
 
     def visit(self, name: str) -> Outcome | None:

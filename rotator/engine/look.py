@@ -176,6 +176,9 @@ class Observer:
         """L19, from fresh reads of every credential that the journal's index names."""
         held = set()
         for entry in ending_keys(facts):
+            row = facts.retirement(entry.key_id)
+            if row is not None and row.revoked_at is not None:
+                continue  # it is asked before a revoke; afterwards only the proof of death is left
             for name in self.journal.find_holders(entry.key_id):
                 other = self.find_credential(name) if name != credential.name else None
                 if other is not None and _holds(other, entry.key_id):

@@ -84,10 +84,22 @@ class Operations:
         wanted = secret.key_id if secret is not None else key_id
         assert wanted is not None
         credentials = [c for c in self.engine.credentials.values() if c.policy.kind is wanted.kind]
-        accepted = [self._mark(c, wanted, who) for c in credentials if self._holds(c, wanted, secret)]
-        if not accepted:
-            raise Refused(f"no credential holds key {wanted}: if it is one of yours, revoke it in the dashboard")
-        return accepted
+        held, unread = [], []
+        for credential in credentials:
+            try:
+                if self._holds(credential, wanted, secret):
+                    held.append(credential)
+            except RotatorError as problem:  # a store that is away must not hold back the report of a key in another one
+                unread.append(f"{credential.name}: {problem}")
+        if held:
+            return [self._mark(c, wanted, who) for c in held]
+        if unread:
+            raise Unreachable(
+                f"no store that answers holds key {wanted}, and it could not be looked for in {len(unread)} of them: report it again when "
+                f"they answer ({unread[0]})",
+                reason=Reason.STORE_UNREACHABLE,
+            )
+        raise Refused(f"no credential holds key {wanted}: if it is one of yours, revoke it in the dashboard")
 
     def sync(self, name: str, who: str) -> Accepted:
         """Bring targets to the current key without rotating."""

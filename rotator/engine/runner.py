@@ -17,11 +17,11 @@ from rotator.domain.keys import KeyId
 from rotator.domain.ports import Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
 from rotator.domain.reasons import Reason
 from rotator.domain.retirement import decide_retirements
-from rotator.domain.rotation import decide_rotation, is_emergency
+from rotator.domain.rotation import decide_rotation
 from rotator.domain.timing import backoff
 from rotator.engine.look import Look, Observer
 from rotator.engine.steps import STEPS
-from rotator.engine.view import build_view
+from rotator.engine.view import build_view, lane_of
 from rotator.engine.work import Work
 
 MOST_STEPS = 60
@@ -166,7 +166,7 @@ class Runner:
         timing, name = self.observer.timing, look.credential.name
         key = (name, repr(action))
         failures = self._blocks[key].failures + 1 if key in self._blocks else 1
-        cap = timing.urgent_cap if is_emergency(look.facts) else timing.step_cap
+        cap = timing.urgent_cap if lane_of(look.facts) == "emergency" else timing.step_cap
         pause = backoff(failures, name, min(timing.step_base, cap), cap)
         if not isinstance(problem, Retry):
             pause = max(pause, min(timing.recheck, cap))

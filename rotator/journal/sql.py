@@ -1,7 +1,8 @@
 """What a journal does in any SQL database: lines become rows in one transaction, rows become recollections and reports.
 
 A kind says how a transaction for reading and one for writing is had, and what its driver's errors mean; it holds no logic of lines.
-Writers stand in one queue, because each audit line stands on the hash of the one before it.
+Writers stand in one queue, because each audit line stands on the hash of the one before it. Whoever is first writes for all who wait: a
+disk confirms some hundred commits a second, however many lines each of them has.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from rotator.domain.errors import IllegalTransition
+from rotator.domain.errors import IllegalTransition, Unreachable
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Line, Recollection
+from rotator.domain.ports import Line, Recollection, SavePlacement, SaveView
 from rotator.domain.reasons import Reason
 from rotator.journal import audit, rows
 from rotator.journal import statements as sql
@@ -33,12 +35,31 @@ _BEFORE_ALL = -(2**63)
 """below every line number, so that a line smuggled in before the first shows too"""
 
 
+_SEEN_ANEW = (SaveView, SavePlacement)
+"""what the next look shows again: it outlives the process at once, and the loss of power from the next other line on"""
+
+
+@dataclass(slots=True)
+class _Order:
+    """One caller's lines, waiting to be written by whoever holds the queue."""
+
+    credential: str
+    lines: tuple[Line, ...]
+    done: bool = False
+    problem: BaseException | None = None
+
+    @property
+    def is_lasting(self) -> bool:
+        return not all(isinstance(line, _SEEN_ANEW) for line in self.lines)
+
+
 class SqlJournal(ABC):
     """A journal in an SQL database. Fulfils `rotator.domain.ports.Journal`; what goes beyond it is for the API and the CLI."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._writers = threading.Lock()
+        self._orders: deque[_Order] = deque()
         self._tip: Tip | None = None
         """the end of the trail; None while it must be read again, because a commit failed or is under way"""
         self._newest: datetime | None = None
@@ -54,8 +75,11 @@ class SqlJournal(ABC):
         """One consistent look at the database, its errors mapped to ours."""
 
     @abstractmethod
-    def _writing(self) -> AbstractContextManager[Connection]:
-        """One transaction, durable when left, undone when left by an exception; its errors mapped to ours. Called with writers queued."""
+    def _writing(self, *, lasting: bool = True) -> AbstractContextManager[Connection]:
+        """One transaction, durable when left, undone when left by an exception; its errors mapped to ours. Called with writers queued.
+
+        One that is not `lasting` need not outlive the loss of power before the next lasting one.
+        """
 
     def _begin(self, created_at: datetime) -> None:
         """Read, or make, the journal's id, and read the end of the trail. A kind calls it once the schema is at the head."""
@@ -99,7 +123,7 @@ class SqlJournal(ABC):
         )
 
     def commit(self, credential: str, *lines: Line) -> None:
-        """Write all lines in one transaction, or none. Durable when it returns.
+        """Write all lines in one transaction, or none. Durable when it returns; views and placements alone only against a crash.
 
         Raises `Unreachable` when the disk refuses, `IllegalTransition` for a line that the journal's rules forbid (a second open
         rotation, the update or end of what it doesn't know), `ValueError`, naming the column, for a text that looks like a full key.
@@ -107,11 +131,56 @@ class SqlJournal(ABC):
         if not lines:
             return
         ensure_fit("credential", {"name": credential})
+        order = _Order(credential, lines)
+        self._orders.append(order)
         with self._writers:
+            if not order.done:
+                self._write_orders()
+        if order.problem is not None:
+            raise order.problem
+
+    def _write_orders(self) -> None:
+        """Write what everybody waits for, in one transaction; where one of them is refused, each in its own."""
+        orders = [self._orders.popleft() for _ in range(len(self._orders))]
+        try:
+            if len(orders) == 1 or not self._try_together(orders):
+                for order in orders:
+                    self._write_alone(order)
+        finally:
+            for order in orders:
+                if not order.done:
+                    order.done, order.problem = True, order.problem or Unreachable("writing the journal was interrupted: look again")
+
+    def _try_together(self, orders: Sequence[_Order]) -> bool:
+        """False: nothing was written, and the fault is a line's, not the disk's."""
+        refused = True
+        try:
             tip, self._tip = self._tip, None
-            with self._writing() as connection:
-                tip = write_lines(connection, self._statements, credential, lines, tip or self._read_tip(connection))
-            self._tip, self._newest = tip, tip.newest
+            with self._writing(lasting=any(order.is_lasting for order in orders)) as connection:
+                tip = tip or self._read_tip(connection)
+                for order in orders:
+                    tip = write_lines(connection, self._statements, order.credential, order.lines, tip)
+                refused = False  # from here it is the commit itself: repeating it could write lines twice
+        except Exception as problem:  # noqa: BLE001  # it belongs to the threads whose lines they are
+            if refused:
+                return False
+            for order in orders:
+                order.done, order.problem = True, problem
+            return True
+        self._tip, self._newest = tip, tip.newest
+        for order in orders:
+            order.done = True
+        return True
+
+    def _write_alone(self, order: _Order) -> None:
+        try:
+            tip, self._tip = self._tip, None
+            with self._writing(lasting=order.is_lasting) as connection:
+                tip = write_lines(connection, self._statements, order.credential, order.lines, tip or self._read_tip(connection))
+        except Exception as problem:  # noqa: BLE001  # it belongs to the thread whose lines they are
+            order.done, order.problem = True, problem
+            return
+        self._tip, self._newest, order.done = tip, tip.newest, True
 
     def find_due(self, now: datetime, limit: int) -> Sequence[tuple[str, str]]:
         """(credential, lane) of what is due, emergencies first, then never-synced, then routine, oldest first."""
@@ -120,7 +189,7 @@ class SqlJournal(ABC):
 
     def defer(self, credentials: Sequence[str], until: datetime | None) -> None:
         """Change nothing but when these are due next (None: not by themselves)."""
-        with self._writers, self._writing() as connection:
+        with self._writers, self._writing(lasting=False) as connection:
             connection.execute(sql.defer, {"names": list(credentials), "until": until})
 
     def next_due(self) -> datetime | None:

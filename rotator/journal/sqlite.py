@@ -1,6 +1,6 @@
 """The journal in one SQLite file, held by one process.
 
-Write-ahead log with `synchronous=FULL`: what a commit returned from survives the loss of power. One connection writes, behind the
+Write-ahead log with `synchronous=FULL`: what a lasting commit returned from survives the loss of power. One connection writes, behind the
 writers' queue; readers have their own and are never in its way. A connection is kept open and belongs to nobody in particular: threads
 come and go, connections stay.
 """
@@ -68,6 +68,7 @@ class SqliteJournal(SqlJournal):
         self._closed = False
         self._idle: deque[Connection] = deque()
         self._writer: Connection | None = None
+        self._is_syncing = True
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = ProcessLock(self.path.with_name(f"{self.path.name}.lock"), self.path, opened_at)
@@ -132,11 +133,15 @@ class SqliteJournal(SqlJournal):
         return engine
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self, *, lasting: bool = True) -> Iterator[Connection]:
         self._ensure_open()
         try:
             if self._writer is None:
-                self._writer = self._writing_engine.connect()
+                self._writer, self._is_syncing = self._writing_engine.connect(), True
+            if lasting is not self._is_syncing:
+                # NORMAL leaves the log's sync to the next FULL commit: a crash loses nothing, the loss of power the latest lines.
+                self._writer.connection.cursor().execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}").close()
+                self._is_syncing = lasting
             with self._writer.begin():
                 yield self._writer
         except (DBAPIError, sqlite3.Error) as error:

@@ -31,9 +31,13 @@ class Wakeups:
         self._clock = clock
         self._lock = threading.Lock()
         self._planned: datetime | None = None
+        self._running = False
+        self._wanted: datetime | None = None
+        """what was asked for during a dispatch"""
         self._offset: float | None = None
-        # A late run is still a run: by default it would be dropped after one second.
-        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        # A late run is still a run: by default it would be dropped after one second. So is one that comes while the last one is just
+        # about to return: with one instance allowed it would be dropped too, and nobody would plan another. The one thread queues them.
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1000}
         self._scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)}, job_defaults=defaults)
 
     def start(self) -> None:
@@ -49,19 +53,22 @@ class Wakeups:
     def wake_at(self, instant: datetime) -> None:
         """Dispatch no later than then."""
         with self._lock:
-            if self._planned is not None and self._planned <= instant:
-                return
-            self._plan(instant)
+            if self._running:  # one plan at its end, not one per visit
+                self._wanted = instant if self._wanted is None else min(self._wanted, instant)
+            elif self._planned is None or self._planned > instant:
+                self._plan(instant)
 
     def mind_the_clock(self) -> None:
-        """Plan anew where the wall clock was set: a job planned by the old time would come hours late, or all at once."""
-        offset = self._clock.now().timestamp() - self._clock.monotonic()
+        """Plan anew where a run is overdue, or the wall clock was set: jobs planned by the old time would come hours late, or at once."""
+        now = self._clock.now()
+        offset = now.timestamp() - self._clock.monotonic()
         with self._lock:
             jumped = self._offset is not None and abs(offset - self._offset) > _JUMP
             self._offset = offset
             if jumped:
                 log.warning("the wall clock was set", action="clock-jump")
-                self._plan(self._clock.now())
+            if jumped or (self._planned is not None and self._planned + HEARTBEAT < now):
+                self._plan(now)
 
     @property
     def is_running(self) -> bool:
@@ -75,11 +82,13 @@ class Wakeups:
 
     def _run(self) -> None:
         with self._lock:
-            self._planned = None
-        wanted: datetime | None = None
+            self._planned, self._wanted, self._running = None, None, True
+        next_due: datetime | None = None
         try:
-            wanted = self._dispatch()
+            next_due = self._dispatch()
         except Exception:  # a fault must not end the wake-ups
             log.exception("dispatch broke", action="dispatch")
         latest = self._clock.now() + HEARTBEAT
-        self.wake_at(min(wanted, latest) if wanted is not None else latest)
+        with self._lock:
+            self._running = False
+            self._plan(min(at for at in (next_due, self._wanted, latest) if at is not None))

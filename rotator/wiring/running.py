@@ -52,7 +52,7 @@ class Runtime:
 
     def reload(self) -> bool:
         """Read the configuration again; True if it changed. A bad one is reported and the old one stays."""
-        text = self.path.read_text("utf-8", errors="replace")
+        text = _read_text(self.path)
         if text == self.loaded_text:
             return False
         loaded = load_settings(self.path, os.environ)
@@ -70,7 +70,7 @@ class Runtime:
 
 def build_runtime(path: Path, state_dir: Path, *, catch_up: timedelta | None = None, wakeups: list[Wakeups] | None = None) -> Runtime:
     """Everything but the sockets. Takes the journal's lock: a second daemon on it raises."""
-    text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    text = _read_text(path)
     loaded = load_settings(path, os.environ)
     settings = loaded.settings
     clock = SystemClock()
@@ -150,6 +150,14 @@ def visit_all(engine: Engine, workers: int) -> dict[str, Outcome]:
         for future in [pool.submit(drive, name) for name in engine.credentials]:
             future.result()
     return outcomes
+
+
+def _read_text(path: Path) -> str:
+    """The file as it is now, to tell whether it changed; one that cannot be read is `load_settings`' to explain."""
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _watched(credentials: Mapping[str, Credential], readiness: Readiness) -> dict[str, Credential]:

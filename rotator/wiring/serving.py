@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from rotator.daemon import Daemon, Service
-from rotator.domain.errors import Misconfigured
+from rotator.domain.errors import RotatorError
 from rotator.scheduling.wakeups import Wakeups
 from rotator.server.app import build_app
 from rotator.server.dependencies import ServerDependencies
@@ -38,8 +38,10 @@ def serve(runtime: Runtime, wakeups: Wakeups) -> None:
     def reload() -> None:
         try:
             runtime.reload()
-        except Misconfigured as problem:
+        except RotatorError as problem:
             log.warning("the new configuration is wrong; the old one stays", action="reload", problem=str(problem))
+        except Exception:  # a fault of ours must not end the daemon that still has a good configuration
+            log.exception("reloading broke; the old configuration stays", action="reload")
 
     Daemon(services, reload, wakeups.mind_the_clock, watched=runtime.path).run()
 

@@ -61,6 +61,9 @@ def probe(work: Work, action: do.Probe) -> Lines:
     if witness is not None and action.witness is not None:
         beside = _ask(work, action.witness, work.credential.prober.probe(witness))
         witnessed = beside.verdict is Verdict.ALIVE
+        if witnessed and action.key_id == _pending(work):
+            # One such refusal may give a new key up, and an outage may have ended between the two answers: ask once more.
+            witnessed = _ask(work, action.key_id, work.credential.prober.probe(secret)).verdict is Verdict.DEAD
         if work.look.secret(action.witness) is not None:
             lines.append(work.saw(action.witness, beside, witnessed=False))
     saw = work.saw(action.key_id, answer, witnessed=witnessed)
@@ -69,6 +72,11 @@ def probe(work: Work, action: do.Probe) -> Lines:
         lines.append(Event(answer.at, "note", "probe", key_id=action.key_id, text=text, ok=answer.verdict is Verdict.ALIVE))
     _describe(work, action.key_id, answer)
     return (saw, *lines)
+
+
+def _pending(work: Work) -> KeyId | None:
+    record = work.look.facts.record
+    return record.pending.key_id if record is not None and record.pending is not None else None
 
 
 def _ask(work: Work, key_id: KeyId, answer: Answer) -> Answer:

@@ -51,7 +51,7 @@ def open_attempt(work: Work, _action: do.OpenAttempt) -> Lines:
 
 def close_attempt(work: Work, action: do.CloseAttempt) -> Lines:
     """Give the lease up, or take it from someone who let it expire."""
-    work.commit(store.CloseAttempt(action.attempt, work.now()))
+    work.commit(store.CloseAttempt(action.attempt, work.now(), lost=action.lost))
     work.mind.forget_attempt(work.credential.name)
     return (work.failed_rotation(work.rotation),) if action.failed and work.look.facts.rotation else ()
 
@@ -80,8 +80,6 @@ def mint(work: Work, action: do.Mint) -> Lines:
 
 def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
     now = work.now()
-    if not work.look.facts.policy.can_list:
-        work.commit(store.NoteLost(Attempt(action.attempt, now)))
     text = f"attempt {action.attempt}: a key may have been minted, or may yet be: {problem}"
     return (Event(now, "outcome", "mint", Reason.ANSWER_LOST, process=work.rotation.id, text=text, ok=False),)
 

@@ -30,6 +30,7 @@ from rotator.stores.embedded.sealed import HEADER_LENGTH, Blob, Seal, encode_pat
 
 _PATIENCE = timedelta(seconds=10)
 _CHUNK = 1 << 20
+_RECORDS_KEPT = 512
 _ROOM = 1 << 20
 """bytes that must be free beyond the file's own size before a key is minted"""
 
@@ -86,6 +87,8 @@ class EmbeddedStore:
         self._patience = patience.total_seconds()
         self._writer = threading.Lock()
         self._snapshot: _Snapshot | None = None
+        self._records: dict[str, tuple[bytes, Record]] = {}
+        """parsed lately, by path, with the revision that it was parsed of; no secrets"""
         remove_leftovers(path, self._lock_path, self._patience)
         self._look()
 
@@ -183,8 +186,19 @@ class EmbeddedStore:
             sealed = snapshot.read_blob(path)
         document = json.loads(snapshot.seal.open_blob(path, blob, sealed, str(self.path)))
         where = f"{self.path}: {path}"
-        record = parse_record(document["record"], where)
+        record = self._parse(path, blob.revision, document["record"], where)
         return build_holding(blob.revision.hex(), record, parse_secrets(document["secrets"], where))
+
+    def _parse(self, path: str, revision: bytes, data: object, where: str) -> Record:
+        """A revision says the same for ever, and a record is read some thirty times in a rotation."""
+        known = self._records.get(path)
+        if known is not None and known[0] == revision:
+            return known[1]
+        record = parse_record(data, where)
+        if len(self._records) >= _RECORDS_KEPT:
+            self._records.clear()
+        self._records[path] = (revision, record)
+        return record
 
     def _write(self, snapshot: _Snapshot | None, path: str, plain: bytes) -> str:
         seal = snapshot.seal if snapshot else Seal.generate(self._master_key)
