@@ -38,7 +38,7 @@ class Endings:
                 self.deaths += isinstance(line, EndRetirement) and line.outcome is Reason.DEAD
                 self.condition.notify_all()
 
-    def wait(self, *, rotations: int = 0, deaths: int = 0, within: float = 300.0) -> None:
+    def wait(self, *, rotations: int = 0, deaths: int = 0, within: float = 900.0) -> None:
         """Until so many ended since the start. Raises `TimeoutError`."""
         with self.condition:
             if not self.condition.wait_for(lambda: self.rotations >= rotations and self.deaths >= deaths, within):

@@ -27,7 +27,11 @@ Examples:
 """
 )
 @click.argument("credentials", metavar="CREDENTIAL...", nargs=-1, required=True, shell_complete=complete_credential)
-@click.option("--emergency", is_flag=True, help="Go before all routine work; skip the overlap, as after a leak.")
+@click.option(
+    "--emergency",
+    is_flag=True,
+    help="Go before all routine work and try at once; for a key that leaked use `rotator leak`, which also skips the overlap.",
+)
 @click.option("--wait", is_flag=True, help="Follow it until every required consumer holds the new key.")
 @click.option("--timeout", type=DURATION, default="30m", show_default=True, help="With --wait: follow it no longer than this.")
 @uses_daemon

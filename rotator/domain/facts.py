@@ -6,7 +6,7 @@ Facts come from three places, read in this order so that a stale read of the sto
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -212,6 +212,8 @@ class AttemptView:
     """this journal opened it"""
     expired: bool
     """this process has seen it open for longer than the lease, on its own monotonic clock (L26)"""
+    barren: bool = False
+    """the issuer surely refused its mint: no key came of it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,11 @@ class Facts:
     """keys of ours that another credential holds as current or pending (L19)"""
     witness: KeyId | None = None
     """a known-alive key of another credential at the same endpoint, for when there is no current key (L20)"""
-    preflight_problem: str | None = field(default=None)
+    preflight_problem: str | None = None
+    preflight_lasts: bool = False
+    """it does not go away by itself, or has not for minutes"""
+    orphans_wait: bool = False
+    """the issuer failed to list or to end orphans a moment ago: everything else goes on meanwhile"""
 
     def seen(self, key_id: KeyId) -> Sightings:
         """What probes have told of a key; empty if it was never probed."""

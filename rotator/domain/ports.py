@@ -351,6 +351,8 @@ class Recollection:
     placements: tuple[Placement, ...] = ()
     newest_line: datetime | None = None
     """of the whole journal"""
+    next_rotation_at: datetime | None = None
+    """as the last look saw it: a rotation that was missed keeps the time at which it is made up for"""
 
 
 @runtime_checkable

@@ -243,6 +243,8 @@ class Claim:
     installation: str
     generation: int
     uid: str
+    at: datetime | None = None
+    """the current key counts as current since then: it must be seen alive anew before anybody gets it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +399,9 @@ def _claim(record: Record | None, change: Claim) -> Record:
     if record is None:
         return Record(uid=change.uid, installation=change.installation, generation=change.generation, vacant=True)
     generation = max(record.generation, change.generation)
-    keys = tuple(replace(k, generation=generation) if k.stage is Stage.CURRENT else k for k in record.keys)
+    keys = tuple(
+        replace(k, generation=generation, promoted_at=change.at or k.promoted_at) if k.stage is Stage.CURRENT else k for k in record.keys
+    )
     return replace(record, installation=change.installation, generation=generation, keys=keys, vacant=record.current is None)
 
 

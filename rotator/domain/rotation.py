@@ -131,12 +131,13 @@ def give_up(facts: Facts, _now: datetime) -> Decision | None:
     return Do(CloseRotation(Reason.ABANDONED))
 
 
-def close_superseded(facts: Facts, _now: datetime) -> Decision | None:
-    """L4: a promoted rotation whose key leaked makes room for the emergency."""
+def close_superseded(facts: Facts, now: datetime) -> Decision | None:
+    """L4: a promoted rotation whose key leaked, or is due again, makes room for the next one; distribution goes on for that."""
     rotation, record = facts.rotation, facts.record
     if rotation is None or record is None or record.current is None or not is_promoted(facts, rotation):
         return None
-    return Do(CloseRotation(Reason.SUPERSEDED)) if record.current.compromised_at is not None else None
+    due = facts.due_at is not None and facts.due_at <= now
+    return Do(CloseRotation(Reason.SUPERSEDED)) if due or record.current.compromised_at is not None else None
 
 
 def open_needed(facts: Facts, now: datetime) -> Decision | None:
@@ -168,13 +169,13 @@ def close_stale_attempt(facts: Facts, _now: datetime) -> Decision | None:
     if record is None or record.attempt is None or view is None or view.in_hand or not (view.ours or view.expired):
         return None
     # Whoever opened it may have asked the issuer: its answer was lost, it crashed, or it stands still with the key in hand.
-    return Do(CloseAttempt(record.attempt.id, failed=view.ours, lost=not facts.policy.can_list))
+    return Do(CloseAttempt(record.attempt.id, failed=view.ours, lost=not facts.policy.can_list and not view.barren))
 
 
 def end_orphans(facts: Facts, _now: datetime) -> Decision | None:
     """L7: an orphan is a standing fact in every phase: doomed in the store, then revoked."""
     record = facts.record
-    if record is None:
+    if record is None or facts.orphans_wait:
         return None
     if record.orphans and facts.policy.can_revoke:
         return Do(RevokeOrphan(record.orphans[0]))
@@ -188,7 +189,7 @@ def end_orphans(facts: Facts, _now: datetime) -> Decision | None:
 
 def sweep_hourly(facts: Facts, now: datetime) -> Decision | None:
     """L7: for a day after an attempt closed, a key that came late is looked for every hour, also by a replica that never rotated."""
-    if not _can_sweep(facts) or facts.record is None or facts.memory is None:
+    if not _can_sweep(facts) or facts.orphans_wait or facts.record is None or facts.memory is None:
         return None
     since = facts.memory.swept_at or min(a.at for a in facts.record.closed)
     return Do(Sweep()) if since + facts.policy.sweep_every <= now else None
@@ -208,7 +209,7 @@ def distribute(facts: Facts, now: datetime) -> Decision | None:
     if not todo:
         return None
     if is_proven(facts, current):
-        return Do(Distribute(todo))
+        return Do(Distribute(todo[:1]))  # one a step: a step in hand ends within 30 s (L25)
     return Do(Probe(current.key_id)) if may_probe(facts, current.key_id, now) else None
 
 
@@ -216,14 +217,18 @@ def prove_current(facts: Facts, now: datetime) -> Decision | None:
     """A promoted key is proven even where there is no target to tell: an old one is revoked only then."""
     rotation, record = facts.rotation, facts.record
     current = record.current if record else None
-    if rotation is None or current is None or not is_promoted(facts, rotation) or is_proven(facts, current):
+    if current is None or is_proven(facts, current):
+        return None
+    refused = facts.seen(current.key_id).answer is Verdict.DEAD
+    if not refused if rotation is None else not is_promoted(facts, rotation):
         return None
     if may_probe(facts, current.key_id, now):
         return Do(Probe(current.key_id))
-    if facts.seen(current.key_id).answer is Verdict.DEAD:
+    if refused:
         return Park(
             Reason.CURRENT_DEAD,
-            f"key {current.key_id} was promoted and is refused now: `rotator rollback` brings the former key back while it lives",
+            f"key {current.key_id} is current and is refused: `rotator rollback` brings the former key back while it lives, "
+            "`rotator rotate` makes a new one",
             until=probe_at(facts, current.key_id),
         )
     return Wait(Reason.CURRENT_UNPROVEN, probe_at(facts, current.key_id))
@@ -236,6 +241,13 @@ def close_distributed(facts: Facts, now: datetime) -> Decision | None:
         return None
     late = behind(facts, now, settled=False)
     if late:
+        stuck = tuple(t.name for t in late if t.problem is not None)
+        if stuck:
+            return Park(
+                Reason.CONSUMERS_BEHIND,
+                f"{', '.join(stuck)} cannot be written (`rotator status` says why): mend it, or make it `required: false`",
+                names=stuck,
+            )
         retries = [t.retry_at for t in late if t.retry_at is not None]
         return Wait(Reason.TARGETS_BEHIND, min(retries) if retries else None, tuple(t.name for t in late))
     if _unswept(facts):
@@ -355,6 +367,8 @@ def _cannot_mint(facts: Facts, rotation: Rotation, now: datetime) -> Decision | 
             Reason.POSSIBLY_ORPHANED,
             "the answers of two mints were lost and the issuer cannot list: revoke unknown keys by hand, then run `rotator retry`",
         )
+    if facts.preflight_problem is not None and not facts.preflight_lasts:
+        return Wait(Reason.PREFLIGHT_FAILED, names=(facts.preflight_problem,))
     if facts.preflight_problem is not None:
         return Park(Reason.PREFLIGHT_FAILED, f"nothing is minted that can't be put anywhere: {facts.preflight_problem}")
     if rotation.retry_at is not None and rotation.retry_at > now:
@@ -376,7 +390,9 @@ def _give_refused_up(facts: Facts, pending: KeyEntry, now: datetime) -> Decision
     seen = facts.seen(pending.key_id)
     # Refusals beside a witness that answers prove the key bad; without one they prove nothing about it.
     if seen.refusals and seen.refusals[-1] == seen.asked_at:
-        return Do(Retire(pending.key_id, failed=True))
+        # A refusal may be cached (from an outage that is over): only a run that outlasts the cache is the service's word.
+        lasting = seen.refusals[-1] - seen.refusals[0] >= facts.policy.cache_time
+        return Do(Retire(pending.key_id, failed=True)) if lasting else None
     if may_probe(facts, pending.key_id, now):
         return Do(Probe(pending.key_id, witness=_witness(facts)))
     return Park(

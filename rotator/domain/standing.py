@@ -85,9 +85,11 @@ def guard(facts: Facts, now: datetime) -> Decision | None:
 
 
 def is_proven(facts: Facts, entry: KeyEntry) -> bool:
-    """L15: was the current key probed alive since it became current?"""
-    last = facts.seen(entry.key_id).last_alive
-    return last is not None and entry.promoted_at is not None and last >= entry.promoted_at
+    """L15: was the current key probed alive since it became current, and not refused after that?"""
+    seen = facts.seen(entry.key_id)
+    if seen.last_alive is None or entry.promoted_at is None or seen.answer is Verdict.DEAD:
+        return False
+    return seen.last_alive >= entry.promoted_at
 
 
 def is_fresh(facts: Facts, entry: KeyEntry, now: datetime) -> bool:
@@ -95,7 +97,8 @@ def is_fresh(facts: Facts, entry: KeyEntry, now: datetime) -> bool:
     seen = facts.seen(entry.key_id)
     if not is_proven(facts, entry) or seen.last_alive is None:
         return False
-    return seen.answer is Verdict.ALIVE and seen.last_alive + facts.policy.fresh >= now
+    # A sighting from the future is one from before the clock was set back.
+    return seen.answer is Verdict.ALIVE and abs(now - seen.last_alive) <= facts.policy.fresh
 
 
 def probe_at(facts: Facts, key_id: KeyId) -> datetime | None:
@@ -114,8 +117,8 @@ def probe_at(facts: Facts, key_id: KeyId) -> datetime | None:
 
 def may_probe(facts: Facts, key_id: KeyId, now: datetime) -> bool:
     """Whether the pause since the last probe is over."""
-    at = probe_at(facts, key_id)
-    return at is None or at <= now
+    at, asked = probe_at(facts, key_id), facts.seen(key_id).asked_at
+    return at is None or at <= now or (asked is not None and asked > now)
 
 
 def counts(facts: Facts, target: TargetFact, now: datetime, *, settled: bool = True) -> bool:

@@ -45,7 +45,8 @@ class Queue:
     condition: threading.Condition = field(default_factory=threading.Condition)
     heap: list[tuple[int, int, str]] = field(default_factory=list)
     queued: dict[str, int] = field(default_factory=dict)
-    active: set[str] = field(default_factory=set)
+    active: dict[str, str] = field(default_factory=dict)
+    """name → the lane that it was taken from"""
     again: dict[str, str] = field(default_factory=dict)
     order: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -69,9 +70,9 @@ class Queue:
                 while self.heap and self.queued.get(self.heap[0][2]) != self.heap[0][0]:
                     heapq.heappop(self.heap)  # it moved to a more urgent lane
                 if self.heap and (self.heap[0][0] == 0 or not only_emergencies):
-                    _, _, name = heapq.heappop(self.heap)
+                    rank, _, name = heapq.heappop(self.heap)
                     del self.queued[name]
-                    self.active.add(name)
+                    self.active[name] = next(lane for lane, own in LANES.items() if own == rank)
                     return name
                 self.condition.wait()
         return None
@@ -79,7 +80,7 @@ class Queue:
     def done(self, name: str) -> None:
         """Its visit is over."""
         with self.condition:
-            self.active.discard(name)
+            self.active.pop(name, None)
             lane = self.again.pop(name, None)
         if lane is not None:
             self.put(name, lane)
@@ -108,6 +109,7 @@ class Engine:
         self._credentials: dict[str, Credential] = {}
         self._workers = workers
         self._threads: list[threading.Thread] = []
+        self._broken: dict[str, tuple[datetime, str]] = {}
         observer = Observer(journal, clock, self.mind, timing, self.find_credential)
         self.runner = Runner(observer, hooks.on_step, self._on_ended)
 
@@ -125,8 +127,10 @@ class Engine:
         self._credentials = dict(credentials)
         if issuers is not None:
             self.runner.issuers = dict(issuers)
+        # An emergency that was under way when the daemon ended goes on before everything else.
+        urgent = {name for name, lane in self.journal.find_due(self.clock.now(), _BATCH) if lane == "emergency"}
         for name in credentials:
-            self.queue.put(name, "routine")
+            self.queue.put(name, "emergency" if name in urgent else "routine")
 
     def start(self) -> None:
         """Start the workers; one more takes emergencies only."""
@@ -160,7 +164,7 @@ class Engine:
             self.journal.defer([name for name, _ in known], now + _AFTER_A_FAULT)
         if len(known) < len(due):
             self.journal.defer([name for name, _ in due if name not in self._credentials], None)
-        for name, lane in known:
+        for name, lane in (*known, *self._take_broken(now)):
             self.queue.put(name, lane)
         return now if len(due) == _BATCH else self.journal.next_due()
 
@@ -170,6 +174,17 @@ class Engine:
         if credential is None:
             return None
         return self.runner.visit(credential, self.stopping)
+
+    def _take_broken(self, now: datetime) -> list[tuple[str, str]]:
+        """Whose visit broke a while ago: the index knows nothing of them, as a visit enters its next one at its end."""
+        over = [name for name, (at, _) in list(self._broken.items()) if at <= now]
+        taken = [(name, self._broken.pop(name)[1]) for name in over]
+        return [(name, lane) for name, lane in taken if name in self._credentials]
+
+    def _come_back(self, name: str) -> None:
+        at = self.clock.now() + _AFTER_A_FAULT
+        self._broken[name] = (at, self.queue.active.get(name, "routine"))
+        self.hooks.wake_at(at)
 
     def _on_ended(self, look: Look, line: Line) -> None:
         rotation = look.facts.rotation
@@ -193,10 +208,10 @@ class Engine:
                     self.hooks.wake_at(outcome.view.due_at)
             except RotatorError as problem:
                 log.warning("visit failed", credential=name, reason=str(problem.reason), problem=str(problem))
-                self.hooks.wake_at(self.clock.now() + _AFTER_A_FAULT)
+                self._come_back(name)
             except Exception:  # a fault of ours: the worker and every other credential go on
                 log.exception("visit broke", credential=name)
                 self.hooks.on_step("visit", "fault", 0.0)
-                self.hooks.wake_at(self.clock.now() + _AFTER_A_FAULT)
+                self._come_back(name)
             finally:
                 self.queue.done(name)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import RotatorError
-from rotator.domain.facts import AttemptView, Facts, Sightings, TargetFact
+from rotator.domain.facts import AttemptView, Facts, Memory, Sightings, TargetFact
 from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Clock, Holding, Journal, Observation, Placement, Recollection
 from rotator.domain.reasons import Reason
@@ -17,9 +17,24 @@ from rotator.domain.record import Record, Stage
 from rotator.domain.retirement import ending_keys
 from rotator.domain.secret import Secret
 from rotator.domain.standing import is_clock_trusted
-from rotator.domain.timing import spread
+from rotator.domain.timing import catch_up
 
+_OFFSET_BELIEVED = timedelta(seconds=90)
+"""Longer than the minute that the probe before a routine revoke may be old (L19): no revoke gets by without a measurement."""
 UNREADABLE = Holding(revision="unreadable")
+PATIENCE = timedelta(minutes=5)
+"""How long something that does not answer is waited for before a person is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPreflight:
+    """Why nothing is minted for a credential."""
+
+    at: datetime
+    since: datetime
+    text: str
+    lasting: bool
+    """a person must change something; else the world may be different in a moment"""
 
 
 @dataclass(slots=True)
@@ -30,25 +45,50 @@ class Mind:
     lock: threading.Lock = field(default_factory=threading.Lock)
     in_hand: dict[str, str] = field(default_factory=dict)
     """credential → the attempt it opened and has not yet used"""
+    barren: dict[str, str] = field(default_factory=dict)
+    """credential → the attempt whose mint the issuer surely refused: it brought no key"""
+    orphans_wait: dict[str, datetime] = field(default_factory=dict)
+    """credential → not before then is the issuer bothered with its orphans again"""
     first_seen: dict[str, float] = field(default_factory=dict)
     """attempt → monotonic second in which it was first seen open"""
     witnesses: dict[Kind, tuple[str, KeyId, Secret]] = field(default_factory=dict)
     """kind → a key of some credential that answered alive"""
     clock_offset: timedelta | None = None
-    preflight: dict[str, tuple[datetime, str]] = field(default_factory=dict)
-    """credential → when its preflight failed, and why"""
+    """the service's clock minus ours, as last measured"""
+    clock_measured: float = 0.0
+    """the monotonic second of that measurement"""
+    urgent: set[str] = field(default_factory=set)
+    """credentials whose last look showed an emergency"""
+    preflight: dict[str, FailedPreflight] = field(default_factory=dict)
+
+    def measure_clock(self, offset: timedelta, monotonic: float) -> None:
+        """Remember what a probe told of the clocks."""
+        with self.lock:
+            self.clock_offset, self.clock_measured = offset, monotonic
+
+    def find_offset(self, monotonic: float) -> timedelta | None:
+        """The last measurement while it is believed; after that the probe that precedes every revoke compares the clocks again."""
+        with self.lock:
+            return self.clock_offset if monotonic - self.clock_measured <= _OFFSET_BELIEVED.total_seconds() else None
 
     def attempt_age(self, attempt: str, monotonic: float) -> float:
         """Seconds since this process first saw the attempt open (L26)."""
         with self.lock:
             return monotonic - self.first_seen.setdefault(attempt, monotonic)
 
-    def forget_attempt(self, credential: str) -> None:
-        """The lease in hand is used or given back."""
+    def forget_attempt(self, credential: str, closed: str | None = None) -> None:
+        """The lease in hand is used or given back, or an attempt is closed."""
         with self.lock:
-            attempt = self.in_hand.pop(credential, None)
-            if attempt is not None:
-                self.first_seen.pop(attempt, None)
+            self.first_seen.pop(closed or self.in_hand.get(credential, ""), None)
+            self.in_hand.pop(credential, None)
+            if closed is not None:
+                self.barren.pop(credential, None)
+
+    def give_back(self, credential: str, attempt: str) -> None:
+        """The issuer refused: the lease in hand is of no use, and no key came of it."""
+        with self.lock:
+            self.in_hand.pop(credential, None)
+            self.barren[credential] = attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +129,8 @@ class Look:
     """target → what is wrong with it, in words"""
     error: str = ""
     """why the store could not be read"""
+    risen: bool = False
+    """the store shows a higher generation than the journal had seen: `facts.memory` has it already"""
 
     def secret(self, key_id: KeyId) -> Secret | None:
         """The secret of a key that the store holds."""
@@ -117,28 +159,32 @@ class Observer:
             holding, readable, error = UNREADABLE, False, str(problem)
         now = self.clock.now()
         placements = tuple(_place(bound, seen[bound.name], known, now, holding.record) for bound in credential.targets)
+        failed = self._failed_preflight(credential, now)
+        memory = _risen(known.memory, holding.record)
         facts = Facts(
             policy=credential.policy,
             place=credential.place,
             readable=readable,
             record=holding.record,
             current=holding.current,
-            memory=known.memory,
+            memory=memory,
             rotation=known.rotation,
             retirements=known.retirements,
             sightings=known.sightings,
             targets=tuple(_target_fact(b, seen[b.name][0], p, holding.record) for b, p in zip(credential.targets, placements, strict=True)),
             attempt=self._attempt(credential, known, holding.record),
             due_at=self._due_at(credential, known, holding.record),
-            clock_trusted=is_clock_trusted(self.mind.clock_offset, known.newest_line, now),
-            preflight_problem=self._preflight_problem(credential, now),
+            clock_trusted=is_clock_trusted(self.mind.find_offset(self.clock.monotonic()), known.newest_line, now),
+            preflight_problem=failed.text if failed is not None else None,
+            preflight_lasts=failed is not None and (failed.lasting or failed.since + PATIENCE < now),
+            orphans_wait=self.mind.orphans_wait.get(credential.name, now) > now,
         )
         facts = replace(facts, held_elsewhere=self._held_elsewhere(credential, facts), witness=self._witness(credential))
         before = {p.target: p for p in known.placements}
         moved = tuple(p for p in placements if before.get(p.target) != p)
         problems = {name: text for name, (_, text) in seen.items() if text}
         observations = {name: o for name, (o, _) in seen.items() if o is not None}
-        return Look(credential, facts, holding, observations, placements, moved, problems, error)
+        return Look(credential, facts, holding, observations, placements, moved, problems, error, risen=memory is not known.memory)
 
     def _observe(self, credential: Credential, bound: BoundTarget) -> tuple[Observation | None, str]:
         try:
@@ -156,21 +202,30 @@ class Observer:
             in_hand=self.mind.in_hand.get(credential.name) == attempt,
             ours=known.rotation is not None and known.rotation.attempt == attempt,
             expired=age >= self.timing.lease.total_seconds(),
+            barren=self.mind.barren.get(credential.name) == attempt,
         )
 
     def _due_at(self, credential: Credential, known: Recollection, record: Record | None) -> datetime | None:
         current = record.current if record else None
-        if current is None or record is None or known.rotation is not None or credential.read_only:
+        if current is None or record is None or credential.read_only:
             return None
-        due = credential.next_rotation(max(current.minted_at, current.promoted_at or current.minted_at), record.uid)
-        if due is not None and due < self.mind.started_at:
-            # Missed while nobody ran: made up for now, but not by all credentials in the same second.
-            return spread(record.uid, self.mind.started_at, self.timing.catch_up)
-        return due
+        since = max(current.minted_at, current.promoted_at or current.minted_at)
+        due, expiry = credential.next_rotation(since, record.uid), credential.expiry(current.minted_at)
+        if due is not None and expiry is not None and due > expiry:
+            # It was promoted long after it was minted (a rollback, a key from outside): half of its remaining life.
+            due = since + max(expiry - since, timedelta(0)) / 2
+        if due is None or due >= self.mind.started_at:
+            return due
+        # Missed while nobody ran: made up for now, but not by all credentials in the same second. A choice once made is kept.
+        started, over = self.mind.started_at, self.timing.catch_up
+        if known.next_rotation_at is not None and due < known.next_rotation_at <= started + over:
+            return known.next_rotation_at
+        return catch_up(credential.schedule, current.minted_at, record.uid, started, over)
 
-    def _preflight_problem(self, credential: Credential, now: datetime) -> str | None:
+    def _failed_preflight(self, credential: Credential, now: datetime) -> FailedPreflight | None:
         failed = self.mind.preflight.get(credential.name)
-        return failed[1] if failed is not None and failed[0] + self.timing.recheck > now else None
+        pause = self.timing.recheck if credential.name not in self.mind.urgent else min(self.timing.recheck, self.timing.urgent_cap)
+        return failed if failed is not None and failed.at + pause > now else None
 
     def _held_elsewhere(self, credential: Credential, facts: Facts) -> frozenset[KeyId]:
         """L19, from fresh reads of every credential that the journal's index names."""
@@ -188,6 +243,13 @@ class Observer:
     def _witness(self, credential: Credential) -> KeyId | None:
         known = self.mind.witnesses.get(credential.policy.kind)
         return known[1] if known is not None and known[0] != credential.name else None
+
+
+def _risen(memory: Memory | None, record: Record | None) -> Memory | None:
+    """What the journal remembers, with the generation that a sibling may have raised."""
+    if memory is None or record is None or record.uid != memory.uid or record.generation <= memory.generation:
+        return memory
+    return replace(memory, generation=record.generation)
 
 
 def _holds(credential: Credential, key_id: KeyId) -> bool:
@@ -216,6 +278,7 @@ def _place(
         entry = record.find(observation.key_id)
         generation = entry.generation if entry else None
     same = before is not None and before.key_id == observation.key_id
+    failing = same and before is not None and before.failures > 0 and observation.problem is None
     return Placement(
         target=bound.name,
         key_id=observation.key_id,
@@ -223,8 +286,8 @@ def _place(
         generation=generation,
         failures=before.failures if before else 0,
         retry_at=before.retry_at if before else None,
-        problem=observation.problem,
-        text=text,
+        problem=before.problem if failing and before is not None else observation.problem,
+        text=before.text if failing and before is not None else text,
     )
 
 

@@ -16,7 +16,7 @@ from rotator.domain.decisions import Decision
 from rotator.domain.errors import Conflict, NeedsHuman, Refused, RotatorError, Unreachable
 from rotator.domain.facts import Memory, Rotation
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Event, SaveMemory, SaveRotation
+from rotator.domain.ports import Event, SaveMemory, SavePlacement, SaveRotation, SaveView
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Stage
 from rotator.domain.rotation import is_promoted
@@ -25,6 +25,7 @@ from rotator.domain.standing import guard
 from rotator.engine.engine import Engine
 from rotator.engine.look import Look
 from rotator.engine.runner import decide
+from rotator.engine.view import build_view
 from rotator.engine.work import new_id
 
 _TRIES = 20
@@ -70,7 +71,13 @@ class Operations:
             rotation = look.facts.rotation
             reason = Reason.EMERGENCY if emergency else Reason.ON_DEMAND
             if rotation is not None and not is_promoted(look.facts, rotation):
+                if rotation.abandon:
+                    raise Refused(f"{name}'s open rotation is being given up: rotate again in a moment")
                 upgraded = replace(rotation, emergency=rotation.emergency or emergency, retry_at=None)
+                if emergency:
+                    upgraded = replace(upgraded, failures=0)
+                    self.engine.mind.preflight.pop(name, None)
+                    self.engine.runner.unblock(name)
                 self._write(name, SaveRotation(upgraded), self._note("rotate", who, reason, rotation.id))
                 text = "a rotation is open already" + (" and is urgent now" if emergency else "")
                 return self._woken(look, Accepted(name, text, rotation.id), emergency=emergency)
@@ -92,7 +99,7 @@ class Operations:
             except RotatorError as problem:  # a store that is away must not hold back the report of a key in another one
                 unread.append(f"{credential.name}: {problem}")
         if held:
-            return [self._mark(c, wanted, who) for c in held]
+            return self._mark_all(held, wanted, who)
         if unread:
             raise Unreachable(
                 f"no store that answers holds key {wanted}, and it could not be looked for in {len(unread)} of them: report it again when "
@@ -100,6 +107,19 @@ class Operations:
                 reason=Reason.STORE_UNREACHABLE,
             )
         raise Refused(f"no credential holds key {wanted}: if it is one of yours, revoke it in the dashboard")
+
+    def _mark_all(self, holders: Sequence[Credential], key_id: KeyId, who: str) -> Sequence[Accepted]:
+        """Every holder that can be marked is; raises only where none could be."""
+        accepted: list[Accepted] = []
+        refused: list[RotatorError] = []
+        for credential in holders:
+            try:
+                accepted.append(self._mark(credential, key_id, who))
+            except RotatorError as problem:
+                refused.append(problem)
+        if not accepted:
+            raise refused[0]
+        return [replace(a, text="; ".join([a.text, *(f"not marked: {p}" for p in refused)])) for a in accepted]
 
     def sync(self, name: str, who: str) -> Accepted:
         """Bring targets to the current key without rotating."""
@@ -113,6 +133,8 @@ class Operations:
             self.engine.mind.preflight.pop(name, None)
             look = self.engine.runner.look(credential)
             rotation = look.facts.rotation
+            waiting = [SavePlacement(replace(p, failures=0, retry_at=None)) for p in look.placements if p.retry_at is not None]
+            self.engine.journal.commit(name, *waiting)
             if rotation is not None and action == "retry":
                 self._write(name, SaveRotation(replace(rotation, failures=0, retry_at=None, lost_mints=0)))
             if look.facts.record is not None and look.facts.record.lost and action == "retry":
@@ -176,7 +198,8 @@ class Operations:
         facts, credential = look.facts, look.credential
         record, memory = facts.record, facts.memory
         blocked = guard(facts, self.engine.clock.now())
-        if blocked is None and (memory is None or not memory.recovered):
+        unseen = memory is None and record is not None and record.generation > 0
+        if blocked is None and not unseen and (memory is None or not memory.recovered):
             return "there was nothing to accept"
         if memory is not None and memory.place != facts.place and facts.retirements:
             raise NeedsHuman(
@@ -189,7 +212,9 @@ class Operations:
                 [record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)]
             )
             uid = record.uid if record else memory.uid if memory else new_id()
-            holding = credential.store.commit(credential.path, look.holding, store.Claim(facts.policy.installation, seen + 1, uid))
+            holding = credential.store.commit(
+                credential.path, look.holding, store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now())
+            )
             record = holding.record
         assert record is not None
         accepted = Memory(uid=record.uid, generation=record.generation, place=facts.place, recovered=False)
@@ -210,12 +235,23 @@ class Operations:
                 except Conflict:
                     continue
                 self.engine.runner.unblock(name)
+                self.engine.mind.preflight.pop(name, None)
+                self._make_urgent(credential)
                 entry = look.facts.record.find(key_id) if look.facts.record else None
                 stage = entry.stage if entry else Stage.CURRENT
                 self._write(name, self._note("leak", who, Reason.COMPROMISED, None, key_id))
                 text = f"key {key_id} ({stage}) is marked compromised"
                 return self._woken(look, Accepted(name, text, key_id=key_id), emergency=True)
         raise Unreachable(f"marking key {key_id} of {name}: the store changes too fast; report it again")
+
+    def _make_urgent(self, credential: Credential) -> None:
+        """Written down before the report is acknowledged: a restart goes on with it before everything else (L25)."""
+        look, now = self.engine.runner.look(credential), self.engine.clock.now()
+        rotation = look.facts.rotation
+        view = replace(build_view(look, decide(look, now), (), now, self.engine.runner.observer.timing), due_at=now)
+        self.engine.journal.commit(credential.name, SaveView(view))
+        if rotation is not None and (rotation.failures or rotation.retry_at is not None):
+            self._write(credential.name, SaveRotation(replace(rotation, failures=0, retry_at=None)))
 
     def _holds(self, credential: Credential, key_id: KeyId, secret: Secret | None) -> bool:
         holding = credential.store.read(credential.path)

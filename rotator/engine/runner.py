@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.decisions import Action, Decision, Do, Wait
-from rotator.domain.errors import Conflict, RateLimited, Retry, RotatorError
+from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, RevokeOrphan, Sweep, Wait
+from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
 from rotator.domain.reasons import Reason
@@ -79,6 +79,7 @@ class Runner:
         """Try at once what failed before."""
         for key in [k for k in list(self._blocks) if k[0] == name]:
             self._blocks.pop(key, None)
+        self.observer.mind.orphans_wait.pop(name, None)
 
     def visit(self, credential: Credential, stopping: threading.Event) -> Outcome:
         """Take every step that can be taken now."""
@@ -89,6 +90,7 @@ class Runner:
                 look = self.look(credential)
                 now = self.observer.clock.now()
                 decisions = decide(look, now)
+                self._remember_urgency(look)
                 action = self._choose(credential.name, decisions, now)
                 again = action is not None and (stopping.is_set() or steps >= MOST_STEPS)
                 if action is None or again:
@@ -98,7 +100,7 @@ class Runner:
                     return Outcome(view, tuple(failed), again=again)
                 steps += 1
                 try:
-                    self._take(look, action)
+                    failed.extend(self._take(look, action))
                 except Conflict as problem:
                     conflicts += 1
                     if conflicts > _MOST_CONFLICTS:
@@ -124,7 +126,7 @@ class Runner:
                     return decision.action
         return None
 
-    def _take(self, look: Look, action: Action) -> None:
+    def _take(self, look: Look, action: Action) -> tuple[str, ...]:
         step = STEPS[type(action)]
         name, journal, clock = look.credential.name, self.observer.journal, self.observer.clock
         work = Work(look, journal, clock, self.observer.mind, self.observer.timing, self.issuers)
@@ -143,23 +145,42 @@ class Runner:
                 Event(clock.now(), "outcome", step.name, problem.reason, process=process, key_id=key_id, text=str(problem), ok=False),
             )
             raise
+        except Exception as fault:
+            # A fault of ours, or a library's: it ends this step, never the visit, and is not tried in a loop.
+            log.exception("step broke", action=step.name, credential=name)
+            self.on_step(step.name, "fault", clock.monotonic() - started)
+            text = f"a fault of rotator ({type(fault).__name__}): the log has the details"
+            journal.commit(
+                name, Event(clock.now(), "outcome", step.name, Reason.FAILED, process=process, key_id=key_id, text=text, ok=False)
+            )
+            raise Permanent(text, reason=Reason.FAILED) from fault
         self.on_step(step.name, "ok", clock.monotonic() - started)
         outcome: tuple[Line, ...] = ()
+        for problem_text in work.failed:
+            log.warning("step failed", action=step.name, credential=name, problem=problem_text)
         if step.has_effect and not any(isinstance(line, Event) and line.phase == "outcome" for line in lines):
-            outcome = (Event(clock.now(), "outcome", step.name, process=process, key_id=key_id),)
+            outcome = (Event(clock.now(), "outcome", step.name, process=process, key_id=key_id, ok=not work.failed),)
+        if step.has_effect and not work.failed:
             log.info("step done", action=step.name, credential=name, key_id=str(key_id) if key_id else None)
         journal.commit(name, *self._passive(look), *lines, *outcome)
         self._blocks.pop((name, repr(action)), None)
         for line in lines:
             self.on_ended(look, line)
+        return tuple(work.failed)
+
+    def _remember_urgency(self, look: Look) -> None:
+        urgent = self.observer.mind.urgent
+        if lane_of(look.facts) == "emergency":
+            urgent.add(look.credential.name)
+        else:
+            urgent.discard(look.credential.name)
 
     def _passive(self, look: Look) -> tuple[Line, ...]:
         """What the look itself taught: where targets stand, and that the generation rose."""
         facts = look.facts
         lines: list[Line] = [SavePlacement(p) for p in look.moved]
-        record, memory = facts.record, facts.memory
-        if record is not None and memory is not None and memory.uid == record.uid and memory.generation < record.generation:
-            lines.append(SaveMemory(replace(memory, generation=record.generation)))
+        if look.risen and facts.memory is not None:
+            lines.append(SaveMemory(facts.memory))
         return tuple(lines)
 
     def _block(self, look: Look, action: Action, problem: RotatorError) -> None:
@@ -172,7 +193,11 @@ class Runner:
             pause = max(pause, min(timing.recheck, cap))
         if isinstance(problem, RateLimited) and problem.after is not None:
             pause = max(pause, problem.after)
-        self._blocks[key] = Block(failures, self.observer.clock.now() + pause, problem.reason, str(problem))
+        until = self.observer.clock.now() + pause
+        self._blocks[key] = Block(failures, until, problem.reason, str(problem))
+        if isinstance(action, Sweep | DoomOrphan | RevokeOrphan):
+            # An issuer that fails with orphans holds nothing else up, least of all an emergency.
+            self.observer.mind.orphans_wait[name] = until
 
     def _blocked(self, name: str, now: datetime) -> tuple[Block, ...]:
         for key in [k for k, b in list(self._blocks.items()) if k[0] == name and b.until + timedelta(hours=1) < now]:

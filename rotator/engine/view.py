@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rotator.domain.decisions import Decision, Do, Park, Wait
-from rotator.domain.facts import Facts
+from rotator.domain.facts import Facts, Level
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import HeldKey, View
 from rotator.domain.reasons import Reason
@@ -15,8 +15,11 @@ from rotator.domain.rotation import is_emergency, phase_of
 from rotator.engine.look import Look, Timing
 
 _SOON = timedelta(milliseconds=5)
-_POLLED = frozenset({Reason.ATTEMPT_HELD, Reason.STORE_UNREACHABLE, Reason.TARGETS_BEHIND, Reason.HELD_ELSEWHERE, Reason.PREFLIGHT_FAILED})
+_POLLED = frozenset({Reason.ATTEMPT_HELD})
+"""Held up by another replica, for seconds; everything else outside is looked at again every `recheck`."""
 _POLL = timedelta(seconds=2)
+_LOOK_AGAIN = (timedelta(seconds=2), timedelta(minutes=1), timedelta(minutes=10))
+"""After a key was placed where nobody says whether it is used: a client may write its old copy back (R11)."""
 
 Decisions = Sequence[tuple[KeyId | None, Decision]]
 
@@ -70,23 +73,26 @@ def lane_of(facts: Facts) -> str:
 def _orphans(facts: Facts) -> int:
     found = {o.key_id for o in facts.memory.orphans} if facts.memory else set()
     doomed = {o.key_id for o in facts.record.orphans} if facts.record else set()
-    return len(found | doomed)
+    return len(found | doomed) + (len(facts.record.lost) if facts.record else 0)
 
 
 def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now: datetime, timing: Timing) -> datetime:
     """When to look again: at the earliest time that anything waits for, and every now and then anyway."""
+    lane = lane_of(facts)
     times = [now + timing.resync, *(b.until for b in blocks)]
     for _, decision in decisions:
         if isinstance(decision, Do):
             continue
         if decision.until is not None:
             times.append(max(decision.until, now + _SOON))
-        if decision.reason in _POLLED:
+        if decision.reason in _POLLED or lane == "emergency":
             times.append(now + min(_POLL, timing.recheck))
         elif isinstance(decision, Park) or (decision.until is None and decision.reason is not Reason.NOT_DUE):
             times.append(now + timing.recheck)
     if facts.memory is not None and facts.memory.swept_at is not None and facts.record is not None and facts.record.closed:
         times.append(max(facts.memory.swept_at + facts.policy.sweep_every, now + _SOON))
-    if facts.due_at is not None:
+    placed = [t.since for t in facts.targets if t.since is not None and t.key_id is not None and t.best_level is Level.PLACED]
+    times += [since + pause for since in placed for pause in _LOOK_AGAIN if since + pause > now]
+    if facts.due_at is not None and (facts.rotation is None or facts.due_at > now):
         times.append(max(facts.due_at, now + _SOON))
     return min(times)

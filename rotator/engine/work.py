@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rotator.domain.credential import Credential
@@ -37,6 +37,8 @@ class Work:
     timing: Timing
     issuers: Mapping[str, Issuer]
     """all that are configured, by name"""
+    failed: list[str] = field(default_factory=list)
+    """what went wrong without ending the step, in sentences"""
 
     @property
     def credential(self) -> Credential:

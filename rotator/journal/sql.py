@@ -120,6 +120,7 @@ class SqlJournal(ABC):
             sightings=tuple(rows.sightings_of(row) for row in seen),
             placements=tuple(rows.placement_of(row) for row in placed),
             newest_line=self._newest,
+            next_rotation_at=None if known is None else known["next_rotation_at"],
         )
 
     def commit(self, credential: str, *lines: Line) -> None:

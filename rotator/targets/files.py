@@ -13,9 +13,11 @@ import os
 import secrets
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from rotator.domain.errors import Conflict, Refused, Unreachable
 from rotator.domain.reasons import Reason
@@ -26,6 +28,8 @@ LIMIT = 64 * 1024 * 1024
 _TEMPORARY = ".rotator-"
 _SYNCED = ("onedrive", "dropbox", "icloud drive", "mobile documents", "google drive", "googledrive", "nextcloud", "syncthing", "chezmoi")
 _GIT_LIMIT = 5.0
+_LOCK_WITHIN = 5.0
+"""seconds; a step in hand ends within 30 (L25)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,14 @@ def read_state(path: Path) -> FileState:
 
 
 def find_objection(path: Path, home: Path | None) -> str:
-    """Why no key may be written there, with what to do; empty: nothing speaks against it (R2, R3, R13)."""
+    """Why no key may be written there, with what to do; empty: nothing speaks against it (R2, R3, R13). Raises `Unreachable`."""
+    try:
+        return _find_objection(path, home)
+    except OSError as problem:
+        raise Unreachable(f"looking at {path}: {problem.strerror}: see that the daemon's user may reach it") from problem
+
+
+def _find_objection(path: Path, home: Path | None) -> str:
     real = Path(os.path.realpath(path))
     if path.is_symlink() and home is not None and not real.is_relative_to(Path(os.path.realpath(home))):
         return f"{path} links to {real}, outside the home folder: name the real file, if that is meant"
@@ -84,13 +95,15 @@ def find_objection(path: Path, home: Path | None) -> str:
 
 
 def _tracked(path: Path, real: Path) -> str:
-    top = next((p for p in real.parents if (p / ".git").exists()), None)
+    top = next((p for p in real.parents if os.path.exists(f"{p}/.git")), None)  # noqa: PTH110  # at every look
     if top is None:
         return ""
     command = ["git", "-C", str(top), "ls-files", "--error-unmatch", "--", str(real)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_GIT_LIMIT, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
+        return f"{path} lies in a git work tree and git does not tell whether it is tracked: keep the file elsewhere"
+    if done.returncode not in (0, 1):
         return f"{path} lies in a git work tree and git does not tell whether it is tracked: keep the file elsewhere"
     if done.returncode == 0:
         return f"{path} is tracked by git: a key would be committed; take it out of the repository (git rm --cached) first"
@@ -115,10 +128,22 @@ def locked_folder(path: Path) -> Iterator[None]:
     except OSError as problem:
         raise Unreachable(f"opening the folder of {path}: {problem.strerror}") from problem
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    deadline = monotonic() + _LOCK_WITHIN
+    pause = threading.Event()
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() > deadline:
+                raise Unreachable(f"the folder of {path} is locked by another program: see which (`lsof`), or wait") from None
+            pause.wait(0.02)
 
 
 def replace_file(seen: FileState, content: bytes) -> None:

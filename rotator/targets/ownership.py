@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from rotator.domain.errors import Unreachable
 from rotator.domain.keys import KeyId, parse_key_id
 from rotator.domain.secret import Secret
 
 _A_DAY = timedelta(days=1)
+_TEMPORARY = ".ownership-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,23 @@ class OwnershipFolder:
 
     def save(self, target: str, credential: str, ownership: Ownership) -> None:
         """Replace the record, atomically."""
-        file = self._file(target, credential)
+        try:
+            self._save(self._file(target, credential), ownership)
+        except OSError as problem:
+            raise Unreachable(f"writing what was delivered to target {target} down in {self.folder}: {problem.strerror}") from problem
+
+    def _save(self, file: Path, ownership: Ownership) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = file.with_name(f".{secrets.token_hex(8)}")
+        temporary = file.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(asdict(ownership), stream)
         temporary.replace(file)
+
+    def remove_leftovers(self) -> None:
+        """Delete what a killed daemon left half written. At the start only, before anything is delivered."""
+        for leftover in self.folder.glob(f"{_TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
 
     def drop(self, target: str, credential: str) -> None:
         """Forget it."""

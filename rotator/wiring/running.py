@@ -22,7 +22,8 @@ from rotator.metrics import Metrics
 from rotator.scheduling.wakeups import Wakeups
 from rotator.server.readiness import Readiness, WatchedStore
 from rotator.settings import Settings, load_settings, timing_of
-from rotator.wiring.departed import build_departed
+from rotator.targets.ownership import OwnershipFolder
+from rotator.wiring.departed import build_departed, carry_renamed
 from rotator.wiring.logs import configure_logs
 from rotator.wiring.runtime import Parts, build_journal, build_parts, find_config_or_fail
 
@@ -58,7 +59,7 @@ class Runtime:
         loaded = load_settings(self.path, os.environ)
         fixed = _needs_restart(self.settings, loaded.settings)
         parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics)
-        credentials = with_departed(parts, self.journal, loaded.settings)
+        credentials = with_departed(parts, self.journal, loaded.settings, self.clock, self.engine.credentials)
         self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers)
         if self.readiness is not None:
             for name in self.parts.stores.keys() - parts.stores.keys():
@@ -77,6 +78,7 @@ def build_runtime(path: Path, state_dir: Path, *, catch_up: timedelta | None = N
     metrics = Metrics()
     parts = build_parts(settings, state_dir, clock, metrics)
     journal = build_journal(settings, state_dir, clock)
+    OwnershipFolder(state_dir / "targets").remove_leftovers()
     planned: list[Wakeups] = wakeups if wakeups is not None else []
 
     def wake_at(instant: datetime) -> None:
@@ -88,13 +90,16 @@ def build_runtime(path: Path, state_dir: Path, *, catch_up: timedelta | None = N
     engine = Engine(
         journal, clock, replace(timing, catch_up=catch_up) if catch_up is not None else timing, hooks, workers=settings.engine.workers
     )
-    engine.set_credentials(with_departed(parts, journal, settings), parts.issuers)
+    engine.set_credentials(with_departed(parts, journal, settings, clock, {}), parts.issuers)
     return Runtime(path, state_dir, clock, settings, parts, metrics, journal, engine, Operations(engine), text)
 
 
-def with_departed(parts: Parts, journal: SqliteJournal, settings: Settings) -> Mapping[str, Credential]:
+def with_departed(
+    parts: Parts, journal: SqliteJournal, settings: Settings, clock: Clock, former: Mapping[str, Credential]
+) -> Mapping[str, Credential]:
     """The configured credentials, and those that left the configuration while a key of theirs must still die (L5)."""
-    return {**build_departed(parts, journal, settings.installation), **parts.credentials}
+    carry_renamed(parts, journal, clock)
+    return {**build_departed(parts, journal, settings.installation, former), **parts.credentials}
 
 
 def run_daemon(config: Path | None, state_dir: Path, *, once: bool) -> int:
@@ -117,20 +122,21 @@ def run_daemon(config: Path | None, state_dir: Path, *, once: bool) -> int:
 
 
 def run_once(path: Path, state_dir: Path) -> int:
-    """One pass: 0 done, 1 a step failed, 4 a person is needed."""
+    """One pass: 0 done, 4 a person is needed, 1 a step failed."""
     runtime = build_runtime(path, state_dir, catch_up=timedelta(0))
     try:
         outcomes = visit_all(runtime.engine, runtime.settings.engine.workers)
     finally:
         runtime.journal.close()
     for name, outcome in outcomes.items():
-        for problem in outcome.failed:
+        parked = " ".join(needs for _, needs in outcome.view.parked)
+        for problem in (p for p in outcome.failed if p not in parked):
             log.error("failed", action="once", credential=name, problem=problem)
         for reason, needs in outcome.view.parked:
             log.warning("parked", action="once", credential=name, reason=str(reason), needs=needs)
-    if any(o.failed for o in outcomes.values()):
-        return 1
-    return 4 if any(o.view.parked for o in outcomes.values()) else 0
+    if any(o.view.parked for o in outcomes.values()):
+        return 4
+    return 1 if any(o.failed for o in outcomes.values()) else 0
 
 
 def visit_all(engine: Engine, workers: int) -> dict[str, Outcome]:

@@ -49,9 +49,11 @@ class Consumer:
         self._thread.start()
 
     def stop(self) -> None:
+        """Look once more, and end."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_DEADLINE)
+        self.look()
         if self._connection is not None:
             self._connection.close()
 

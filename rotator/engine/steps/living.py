@@ -81,7 +81,7 @@ def _pending(work: Work) -> KeyId | None:
 
 def _ask(work: Work, key_id: KeyId, answer: Answer) -> Answer:
     if answer.clock_offset is not None:
-        work.mind.clock_offset = answer.clock_offset
+        work.mind.measure_clock(answer.clock_offset, work.clock.monotonic())
     entry = work.record.find(key_id) if work.look.facts.record else None
     secret = work.look.secret(key_id)
     kind = key_id.kind
@@ -141,6 +141,7 @@ def distribute(work: Work, action: do.Distribute) -> Lines:
     lines: list[Line] = []
     for name in action.targets:
         lines += _deliver(work, name, delivery)
+    work.failed.extend(line.text for line in lines if isinstance(line, Event) and not line.ok)
     return tuple(lines)
 
 
@@ -168,7 +169,8 @@ def _deliver(work: Work, name: str, delivery: Delivery) -> Lines:
 
 def _failed(work: Work, before: Placement, problem: RotatorError, now: datetime) -> Placement:
     failures = before.failures + 1
-    pause = backoff(failures, before.target, work.timing.step_base, work.timing.step_cap)
+    cap = work.timing.urgent_cap if work.credential.name in work.mind.urgent else work.timing.step_cap
+    pause = backoff(failures, before.target, min(work.timing.step_base, cap), cap)
     if isinstance(problem, Conflict):
         pause = work.timing.step_base / 10
     return replace(before, failures=failures, retry_at=now + pause, problem=problem.reason, text=str(problem))

@@ -6,10 +6,21 @@ from dataclasses import replace
 
 from rotator.domain import decisions as do
 from rotator.domain import record as store
-from rotator.domain.errors import AnswerLost, Conflict, IllegalTransition, Misconfigured, NeedsHuman, Permanent, RotatorError, Unreachable
+from rotator.domain.errors import (
+    AnswerLost,
+    Conflict,
+    IllegalTransition,
+    Misconfigured,
+    NeedsHuman,
+    Permanent,
+    Retry,
+    RotatorError,
+    Unreachable,
+)
 from rotator.domain.ports import Event, Holding, Issued, MintOrder, SaveMemory, SaveRotation
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Attempt, KeyEntry, Orphan, Stage
+from rotator.engine.look import FailedPreflight
 from rotator.engine.work import Lines, Work, new_id
 
 _STAGE_TRIES = 20
@@ -25,7 +36,9 @@ def preflight(work: Work, action: do.Preflight) -> Lines:
             if action.targets and bound.required:
                 bound.target.check(credential.name)
     except RotatorError as problem:
-        work.mind.preflight[credential.name] = (work.now(), str(problem))
+        now, before = work.now(), work.mind.preflight.get(credential.name)
+        since = before.since if before is not None else now
+        work.mind.preflight[credential.name] = FailedPreflight(now, since, str(problem), lasting=not isinstance(problem, Retry))
         raise
     work.mind.preflight.pop(credential.name, None)
     return (SaveRotation(replace(work.rotation, preflight_at=work.now())),)
@@ -52,7 +65,7 @@ def open_attempt(work: Work, _action: do.OpenAttempt) -> Lines:
 def close_attempt(work: Work, action: do.CloseAttempt) -> Lines:
     """Give the lease up, or take it from someone who let it expire."""
     work.commit(store.CloseAttempt(action.attempt, work.now(), lost=action.lost))
-    work.mind.forget_attempt(work.credential.name)
+    work.mind.forget_attempt(work.credential.name, action.attempt)
     return (work.failed_rotation(work.rotation),) if action.failed and work.look.facts.rotation else ()
 
 
@@ -70,7 +83,7 @@ def mint(work: Work, action: do.Mint) -> Lines:
         work.mind.forget_attempt(credential.name)
         return _lost(work, action, problem)
     except (Permanent, NeedsHuman, Misconfigured):
-        work.mind.forget_attempt(credential.name)
+        work.mind.give_back(credential.name, action.attempt)
         raise
     lost = _stage(work, action, issued)
     work.mind.forget_attempt(credential.name)
@@ -131,7 +144,8 @@ def sweep(work: Work, _action: do.Sweep) -> Lines:
         attempt = listed.label.removeprefix(prefix)
         if not listed.revoked and attempt in closed and record.find(listed.key_id) is None:
             orphans.append(Orphan(listed.key_id, attempt, listed.reference))
-    if any(a.at + store.SWEEP_FOR <= now for a in record.closed):
+    # What was found must first be doomed under its closed attempt: only then may the attempt be forgotten.
+    if not orphans and not record.orphans and any(a.at + store.SWEEP_FOR <= now for a in record.closed):
         work.commit(store.Swept(now))
     notes = tuple(
         Event(
