@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rotator.wiring.logs import configure_logs
+
 KEY_SHAPED = re.compile(rb"(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
 TARGET_NAMES = re.compile(
     r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
@@ -27,6 +29,12 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if (name.startswith("ROTATOR_") and name not in KEEPS_ENVIRON) or name.startswith("XDG_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """As in production: one JSON object a line, tracebacks without local variables."""
+    configure_logs("info", "json")
 
 
 @pytest.fixture(autouse=True)
