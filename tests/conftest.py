@@ -6,8 +6,10 @@ in anything that it printed, a key-shaped string fails the test.
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,17 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def plain_logs() -> None:
     """As in production: one JSON object a line, tracebacks without local variables."""
-    configure_logs("info", "json")
+    configure_logs("info", "json", _Stderr())
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error as it is when a line is written: pytest changes it between and within tests."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """What one replica may decide next: its journal as small tuples, the facts that follow from it, and the real decisions on them.
 
-Time is a choice: whether a limit (overlap, settling, the pause between probes, `verify_for`, the lease, the hour of the sweep) has passed is
+Time is a choice: whether a limit (overlap, settling, the pause between probes, `verify_for`, the lease, the sweep's hour) has passed is
 tried both ways at every decision, in the order "not yet" before "passed". What follows in the world from the passing of a limit (a consumer
 has read the store by then) is handed back with the decision, so that `world` can make it true.
 """
@@ -30,86 +30,9 @@ from rotator.domain.facts import (
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Orphan, Stage
 from rotator.domain.standing import guard
-
 from tests.model import symbols as sym
+from tests.model.journal import ALIVE, DEAD, FEW, FEW_SPREAD, NEVER, NO_REFUSAL, NOT_SEEN, SEEN_BEFORE, UNKNOWN, Journal, Mem, Rot, Sight
 from tests.model.symbols import KEYS, NONE, NOW, Docs, attempt_id, attempt_number, key_id, number
-
-NEVER, ALIVE, DEAD, UNKNOWN = range(4)
-"""the last answer of a key"""
-NOT_SEEN, SEEN_BEFORE, SEEN_SINCE = range(3)
-"""when it was last alive: never, before it became current, since then"""
-NO_REFUSAL, FEW, FEW_SPREAD, ENOUGH = range(4)
-"""the witnessed refusals: none, less than ten within the cache time, less than ten over more than it, ten over the cache time"""
-
-
-class Sight(NamedTuple):
-    """What a journal has seen of a key."""
-
-    key: int
-    answer: int = NEVER
-    alive: int = NOT_SEEN
-    spread: bool = False
-    """the unbroken run of alive answers is as long as the cache time"""
-    ever: bool = False
-    """it was refused once"""
-    refusals: int = NO_REFUSAL
-    beside: bool = False
-    """the last refusal was witnessed"""
-
-
-class Mem(NamedTuple):
-    """What a journal remembers of the credential."""
-
-    generation: int
-    recovered: bool = False
-    swept: tuple[int, ...] | None = None
-    """the attempts that were closed when it was last swept; None: never"""
-    orphans: tuple[int, ...] = ()
-
-
-class Rot(NamedTuple):
-    """The open rotation."""
-
-    replaces: int
-    candidate: int = NONE
-    emergency: bool = False
-    attempt: int = NONE
-    failures: int = 0
-    abandon: bool = False
-
-
-class Journal(NamedTuple):
-    """One replica's journal."""
-
-    memory: Mem | None = None
-    rotation: Rot | None = None
-    rows: tuple[tuple[int, bool], ...] = ()
-    """(key, revoke acknowledged) of the open retirements"""
-    sights: tuple[Sight, ...] = ()
-
-    def sight(self, key: int) -> Sight:
-        """What was seen of a key."""
-        for s in self.sights:
-            if s.key == key:
-                return s
-        return Sight(key)
-
-    def saw(self, sight: Sight) -> Journal:
-        """With this sight in the place of the former."""
-        rest = [s for s in self.sights if s.key != sight.key]
-        return self._replace(sights=tuple(sorted((*rest, sight))))
-
-    def revoked(self, key: int) -> bool | None:
-        """Whether its revoke was acknowledged; None: no retirement is open."""
-        return next((r for k, r in self.rows if k == key), None)
-
-    def row(self, key: int, revoked: bool) -> Journal:
-        """With this retirement open."""
-        return self._replace(rows=tuple(sorted((*((k, r) for k, r in self.rows if k != key), (key, revoked)))))
-
-    def without(self, key: int) -> Journal:
-        """With the retirement of the key closed."""
-        return self._replace(rows=tuple(r for r in self.rows if r[0] != key))
 
 
 class TargetView(NamedTuple):
@@ -174,6 +97,9 @@ class Look(NamedTuple):
     due: bool
     alive: int
     """mask of the keys that live"""
+    barren: int = NONE
+    """the attempt whose mint was surely refused"""
+    orphans_wait: bool = False
 
 
 @dataclass(slots=True)
@@ -212,7 +138,7 @@ class Decider:
                 if isinstance(decision, do.Do):
                     action = as_tuple(decision.action)
                     taken.setdefault(action, Choice(action, at))
-                else:
+                elif decision is not None:
                     (parked if isinstance(decision, do.Park) else waits).append(decision.reason)
         ends = []
         taken_ends: dict[tuple[Any, ...], Choice] = {}
@@ -224,7 +150,7 @@ class Decider:
                 for decision, at in self._chain(look, passed, lambda f, k=key: _decision_on(f, k)):
                     if isinstance(decision, do.Do):
                         action = as_tuple(decision.action)
-                        taken_ends.setdefault(action, Choice(action, at, key))
+                        taken_ends.setdefault((action, at.jumped), Choice(action, at, key))
                     elif isinstance(decision, do.Park):
                         key_parked.append(decision.reason)
                     elif decision is not None:
@@ -249,15 +175,23 @@ class Decider:
                 return
             key = number(decision.action.key_id)
             sight = self.journals[look.journal].sight(key)
-            if key in passed.asked or sight.answer == NEVER or (sight.answer == ALIVE and not look.alive >> key & 1):
-                return  # never asked; or it answered alive and is revoked by now, which is not known within the pause only
+            if key in passed.asked or (sight.answer == NEVER and not self._is_retiring(look.doc, key)):
+                return
+            if sight.answer == ALIVE and not look.alive >> key & 1:
+                return  # it answered alive and is revoked by now: only a race within the pause between two probes would not know
             passed = passed._replace(asked=passed.asked | {key})
+
+    def _is_retiring(self, doc: int, key: int) -> bool:
+        """Alive answers of such keys are not kept: an unseen one may have been asked."""
+        record = self.docs.docs[doc][0]
+        entry = record.find(KEYS[key]) if record is not None else None
+        return entry is not None and entry.stage is Stage.RETIRING
 
     def _rotation_times(self, look: Look) -> Iterator[Passed]:
         record = self.docs.docs[look.doc][0]
         journal = self.journals[look.journal]
         verify = (False, True) if record is not None and record.pending is not None else (False,)
-        lease = (False,)
+        lease: tuple[bool, ...] = (False,)
         if record is not None and record.attempt is not None:
             own = journal.rotation is not None and attempt_number(record.attempt.id) == journal.rotation.attempt
             lease = (False,) if own else (False, True)
@@ -285,7 +219,7 @@ class Decider:
         if record is not None and record.attempt is not None:
             attempt = attempt_number(record.attempt.id)
             own = open_rotation is not None and attempt == open_rotation.attempt
-            view = AttemptView(look.hand == attempt, own, passed.lease)
+            view = AttemptView(look.hand == attempt, own, passed.lease, look.barren == attempt)
         if record is not None:
             keys = tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys)
             record = replace(record, keys=keys)
@@ -301,17 +235,18 @@ class Decider:
             memory=_memory(memory),
             rotation=_rotation(open_rotation),
             retirements=tuple(self._row(journal, k, revoked, passed) for k, revoked in journal.rows),
-            sightings=tuple(_sightings(s, passed, KEYS[s.key] == promoted) for s in journal.sights),
+            sightings=tuple(_sightings(s, passed, KEYS[s.key] == promoted) for s in _with_asked(journal.sights, passed)),
             targets=tuple(self._target(n, t, passed) for n, t in enumerate(look.targets)),
             attempt=view,
-            due_at=NOW if look.due and open_rotation is None else None,
+            due_at=NOW if look.due else None,
             clock_trusted=not passed.jumped,
+            orphans_wait=look.orphans_wait,
         )
 
     def _aged(self, entry: Any, level: int, passed: Passed) -> Any:
         changes: dict[str, datetime] = {}
         if entry.stage is Stage.PENDING and passed.verify:
-            changes["minted_at"] = NOW - self.policy.verify_for
+            changes["minted_at"] = changes["staged_at"] = NOW - self.policy.verify_for
         if level and entry.retired_at is not None:
             changes["retired_at"] = NOW - (self.policy.overlap_min if level == 1 else self.policy.overlap_max)
         if level and entry.compromised_at is not None:
@@ -368,6 +303,11 @@ def _rotation(rot: Rot | None) -> Rotation | None:
         preflight_at=NOW,
         abandon=rot.abandon,
     )
+
+
+def _with_asked(sights: tuple[Sight, ...], passed: Passed) -> tuple[Sight, ...]:
+    unseen = passed.asked - {s.key for s in sights}
+    return (*sights, *(Sight(key, ALIVE, SEEN_BEFORE) for key in sorted(unseen)))
 
 
 def _asked(sight: Sight, passed: Passed, is_current: bool) -> datetime:
@@ -434,8 +374,8 @@ def as_tuple(action: do.Action) -> tuple[Any, ...]:
             return ("revoke-orphan", number(orphan.key_id))
         case do.OpenAttempt():
             return ("open",)
-        case do.CloseAttempt(attempt, failed):
-            return ("close", attempt_number(attempt), failed)
+        case do.CloseAttempt(attempt, failed, lost):
+            return ("close", attempt_number(attempt), failed, lost)
         case do.Mint(attempt):
             return ("mint", attempt_number(attempt))
         case do.Probe(key, witness):

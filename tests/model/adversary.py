@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rotator.domain.record import Stage
-from rotator.domain.standing import guard
-
-from tests.model import symbols as sym
-from tests.model.actor import NOW, Journal, Mem, Passed, Rot
-from tests.model.effects import Model, Move
+from tests.model.effects import Effects
+from tests.model.journal import SEEN_SINCE, Journal, Mem, Rot
+from tests.model.parts import Move
 from tests.model.symbols import FIRST, ILLEGAL, KEYS, NONE, OUTSIDER, number
-from tests.model.world import EVENTS, GONE, LIVES, REVOKED, Rep, State, service_of, with_service
+from tests.model.world import ACCEPTED, EVENTS, GONE, LIVES, REVOKED, Rep, State, service_of, with_service
 
 
-class Walkable(Model):
-    """A world that can be walked: replicas, and everything else that moves."""
+class Model(Effects):
+    """A world that can be walked: its replicas, and everything else that moves."""
 
     def moves(self, state: State) -> Iterator[Move]:
         """Every next state."""
@@ -30,7 +28,7 @@ class Walkable(Model):
                 rep = self.rep(state, r)
                 if rep.plan or rep.hand != NONE:
                     journal = self._never_opened(rep.journal) if rep.plan[:1] == ("open",) else rep.journal
-                    yield ("crash", r), 1, self._with(state, r, Rep(journal))
+                    yield ("crash", r), 1, self.with_rep(state, r, Rep(journal))
         yield from self._late(state)
         yield from self._events(state)
 
@@ -65,8 +63,9 @@ class Walkable(Model):
             if target.away:
                 yield ("comes back", n), 0, self._target_changed(state, n, target._replace(away=False))
 
-    def _extra_of(self, state: State, **changes: object) -> State:
-        return state._replace(extra=self.extras.intern(self.extra(state)._replace(**changes)))
+    def _extra_of(self, state: State, **changes: int) -> State:
+        extra = self.extra(state)._replace(**changes)  # type: ignore[arg-type]
+        return state._replace(extra=self.extras.intern(extra))
 
     def _mintable(self, state: State) -> State:
         return self._extra_of(state, used=self.extra(state).used + 1)
@@ -98,7 +97,7 @@ class Walkable(Model):
             journal = self.decider.journals[rep.journal]
             if stage is Stage.CURRENT and journal.rotation is None:
                 journal = journal._replace(rotation=Rot(key, emergency=True))
-            state = self._with(state, r, rep._replace(journal=self.decider.intern(journal)))
+            state = self.with_rep(state, r, rep._replace(journal=self.decider.intern(journal)))
         return state
 
     def _on_outsider(self, state: State) -> Iterator[tuple[str, State]]:
@@ -122,8 +121,10 @@ class Walkable(Model):
 
     def _on_restore(self, state: State) -> Iterator[tuple[str, State]]:
         backup = self.extra(state).backup
-        if backup != state.doc:
-            yield "", self._written(self._extra_of(self._mintable(state), wiped=2), backup, ("restore",))
+        if backup != state.doc and not self._revoking(state):
+            # Who took a key that the backup does not know has it from a store that is no more; nobody can tell.
+            restored = self._written(self._extra_of(self._mintable(state), wiped=2), backup, ("restore",))
+            yield "", restored._replace(readers=1 << number(self.docs.docs[backup][1]))
 
     def _on_kill(self, state: State) -> Iterator[tuple[str, State]]:
         """A person ends the current key in the dashboard."""
@@ -132,10 +133,17 @@ class Walkable(Model):
         if key != NONE and service_of(state.service, key) == LIVES and not self._revoking(state):
             yield f"{key}", state._replace(service=with_service(state.service, key, REVOKED))
 
+    def _on_kill_early(self, state: State) -> Iterator[tuple[str, State]]:
+        """The current key ends, for good, before anyone has seen it alive since it became current."""
+        key = number(self.docs.docs[state.doc][1])
+        journals = [self.decider.journals[self.rep(state, r).journal] for r in range(len(state.reps))]
+        if key not in (NONE, FIRST) and not any(j.sight(key).alive == SEEN_SINCE for j in journals):
+            yield f"{key}", state._replace(service=with_service(state.service, key, GONE))
+
     def _revoking(self, state: State) -> bool:
-        """A revoke was decided and is on its way: what happens after the look that it comes from is nobody's fault."""
-        plans = [self.rep(state, r).plan[:1] for r in range(len(state.reps))]
-        return ("revoke",) in plans or ("doom",) in plans or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
+        """A look, or a revoke that was decided, is on its way: what happens after that look is nobody's fault."""
+        plans = {self.rep(state, r).plan[:1] for r in range(len(state.reps))}
+        return bool(plans & {("obs",), ("revoke",), ("doom",)}) or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
 
     def _on_by_hand(self, state: State) -> Iterator[tuple[str, State]]:
         """A person revokes what he was asked to revoke."""
@@ -159,7 +167,7 @@ class Walkable(Model):
             candidate = number(max(living, key=lambda k: k.generation).key_id)
             sights = tuple(s for s in journal.sights if s.key != candidate)
             opened = journal._replace(rotation=Rot(number(record.current.key_id), candidate), sights=sights)
-            yield f"{candidate} by {r}", self._with(state, r, rep._replace(journal=self.decider.intern(opened)))
+            yield f"{candidate} by {r}", self.with_rep(self._mintable(state), r, rep._replace(journal=self.decider.intern(opened)))
 
     def _on_abandon(self, state: State) -> Iterator[tuple[str, State]]:
         record = self.record(state)
@@ -169,7 +177,9 @@ class Walkable(Model):
             journal = self.decider.journals[rep.journal]
             if not rep.plan and journal.rotation is not None and journal.rotation.replaces == current and not journal.rotation.abandon:
                 given_up = journal._replace(rotation=journal.rotation._replace(abandon=True))
-                yield f"by {r}", self._with(state, r, rep._replace(journal=self.decider.intern(given_up)))
+                # What a sibling lays down meanwhile is given up as well.
+                justified = self._extra_of(state, used=self.extra(state).used + 2 * len(state.reps) - 1)
+                yield f"by {r}", self.with_rep(justified, r, rep._replace(journal=self.decider.intern(given_up)))
 
     def _is_guarded(self, state: State, r: int) -> bool:
         return self.choices(state, r).guarded
@@ -189,7 +199,7 @@ class Walkable(Model):
     def _accepted(self, state: State, r: int, generation: int) -> State:
         rep = self.rep(state, r)
         journal = self.decider.journals[rep.journal]._replace(memory=Mem(generation))
-        return self._with(state, r, rep._replace(journal=self.decider.intern(journal)))
+        return self.with_rep(state, r, rep._replace(journal=self.decider.intern(journal)))
 
     def _claimed(self, state: State, r: int) -> State:
         record = self.record(state)
@@ -197,7 +207,8 @@ class Walkable(Model):
         seen = [record.generation if record is not None else 0, memory.generation if memory is not None else 0]
         seen += [t.generation for t in self.targets.items[state.targets] if not t.away]
         change = ("claim", max(seen) + 1)
-        after = self._written(state, self.docs.apply(state.doc, change), change)
+        accepted = self._extra_of(state, wiped=ACCEPTED if self.extra(state).wiped else 0)
+        after = self._written(accepted, self.docs.apply(state.doc, change), change)
         return self._accepted(after, r, max(seen) + 1)
 
     def _on_back(self, state: State) -> Iterator[tuple[str, State]]:
@@ -227,4 +238,4 @@ class Walkable(Model):
         empty = self.decider.intern(Journal())
         for r in range(len(state.reps)):
             if self.rep(state, r).journal != empty:
-                yield f"{r}", self._with(state, r, Rep(empty))
+                yield f"{r}", self.with_rep(self._mintable(state), r, Rep(empty))

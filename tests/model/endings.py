@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rotator.domain.reasons import Reason
-
 from tests.model.actor import Choices
-from tests.model.effects import Model
+from tests.model.adversary import Model
 from tests.model.symbols import KEYS, OUTSIDER, attempt_id, number
 from tests.model.world import BAD, LIVES, Problem, State, service_of
 
@@ -78,8 +77,8 @@ def _undead(state: State, model: Model, choices: Choices) -> Problem | None:
         return None
     for key in range(OUTSIDER + 1):
         if extra.leaked >> key & 1 and service_of(state.service, key) == LIVES:
-            parked = next((set(p) for k, p, _ in choices.ends if k == key), set())
-            if not parked & EMERGENCY_PARKS:
+            alerts = next((p for k, p, _ in choices.ends if k == key), ())
+            if not EMERGENCY_PARKS.intersection(alerts):
                 return Problem("I6", f"the leaked key {key} lives on and no alert tells of it")
     return None
 

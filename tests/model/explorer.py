@@ -6,14 +6,15 @@ replica alone, and all in lockstep, come to an end without a cycle, and what is 
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 
 from tests.model import endings
-from tests.model.adversary import Walkable
-from tests.model.effects import Label, Move
-from tests.model.symbols import MOST_ATTEMPTS
-from tests.model.world import UNBORN, Problem, State, World, service_of
+from tests.model.adversary import Model
+from tests.model.parts import Label, Move
+from tests.model.symbols import MOST_ATTEMPTS, NONE
+from tests.model.world import LIVES, UNBORN, Problem, State, World, service_of
 
 LOCKSTEP = -1
 Step = tuple[Label, State]
@@ -59,7 +60,7 @@ class Explorer:
     most_states: int = 5_000_000
 
     def __post_init__(self) -> None:
-        self.model = Walkable(self.world)
+        self.model = Model(self.world)
 
     def run(self) -> Result:
         """Walk until everything was seen or a property broke."""
@@ -91,20 +92,19 @@ class Explorer:
 
     def _visit(self, state: State, level: int, levels: list[list[tuple[State, State | None]]]) -> None:
         self._check_minted(state, level)
-        label: Label = ()
         parents, budget, model = self.parents, self.world.budget, self.model
         try:
             for r in range(len(state.reps)):
                 moves = list(model.replica(state, r))
-                self.next[state, r, False] = self._first_change(state, moves)
-                for label, cost, after in moves:
+                self.next[state, r, False] = self._first_change(state, r, moves)
+                for _, cost, after in moves:
                     if level + cost <= budget and (reached := _canonical(after)) not in parents:
                         levels[level + cost].append((reached, state))
-            for label, cost, after in model.weather(state):
+            for _, cost, after in model.weather(state):
                 if level + cost <= budget and (reached := _canonical(after)) not in parents:
                     levels[level + cost].append((reached, state))
         except Problem as problem:
-            raise _Broken(Found(problem.rule, str(problem), [*self._trace(state), (*label, "... then")])) from problem
+            raise _Broken(Found(problem.rule, str(problem), [*self._trace(state), ("and then",)])) from problem
         if len(self.parents) > self.most_states:
             raise AssertionError(f"{self.world.name}: more than {self.most_states} states")
 
@@ -124,7 +124,7 @@ class Explorer:
 
     def _run_to_end(self, origin: State, schedule: int) -> None:
         """Follow one fair schedule until nothing moves any more. What was late until now never comes: that it comes is another run."""
-        state = _canonical(origin._replace(ghosts=self.model.ghosts.intern(())))
+        state = _canonical(self._settled(origin))
         turn, waited = max(schedule, 0), 0
         path: list[tuple[State, int, bool]] = []
         on_path: set[tuple[State, int, bool]] = set()
@@ -146,9 +146,9 @@ class Explorer:
             if step is None:
                 waited += 1
                 if alone or waited >= len(state.reps):
-                    problem = endings.find_problem(self.model, state, (turn,) if alone else range(len(state.reps)))
-                    if problem is not None:
-                        raise self._broken(origin, schedule, labels, problem)
+                    left = endings.find_problem(self.model, state, (turn,) if alone else range(len(state.reps)))
+                    if left is not None:
+                        raise self._broken(origin, schedule, labels, left)
                     break
             else:
                 waited = 0
@@ -160,6 +160,14 @@ class Explorer:
                 turn = (turn + 1) % len(state.reps)
         self.ended.update(path)
 
+    def _settled(self, state: State) -> State:
+        """Without what is late, and without looks that were begun: they may be stale, and looking again is always possible."""
+        for r in range(len(state.reps)):
+            rep = self.model.rep(state, r)
+            if rep.plan[:1] in {("obs",), ("read",)}:
+                state = self.model.with_rep(state, r, rep._replace(plan=(), fresh=False, tfresh=0, seen=NONE))
+        return state._replace(ghosts=self.model.ghosts.intern(()))
+
     def _broken(self, origin: State, schedule: int, labels: list[Label], problem: Problem) -> _Broken:
         name = "lockstep" if schedule == LOCKSTEP else "one replica alone"
         return _Broken(Found(problem.rule, f"{problem} ({name})", [*self._trace(origin), ("fair schedule",), *labels]))
@@ -170,7 +178,7 @@ class Explorer:
         if step is None or self.model.rep(step[1], r).plan[:1] != ("obs",):
             return step
         second = self._change(step[1], r, alone)  # a look at the targets; one that teaches nothing is no step
-        return None if second is None or second[1] == state else step
+        return None if second is None else step
 
     def _change(self, state: State, r: int, alone: bool) -> Step | None:
         alone = alone and len(state.reps) > 1 and self.model.is_open(state.doc)
@@ -178,19 +186,25 @@ class Explorer:
         if key not in self.next:
             self.model.alone = alone
             try:
-                self.next[key] = self._first_change(state, list(self.model.replica(state, r)))
+                self.next[key] = self._first_change(state, r, list(self.model.replica(state, r)))
             finally:
                 self.model.alone = False
         return self.next[key]
 
-    def _first_change(self, state: State, moves: list[Move]) -> Step | None:
+    def _first_change(self, state: State, r: int, moves: list[Move]) -> Step | None:
+        """The first move without a fault that changes anything; a revoked key that still answers is not counted on to go on so."""
+        model = self.model
+        before = state
+        if model.rep(state, r).plan[:1] == ("obs",):
+            before = model.with_rep(state, r, model.rep(state, r)._replace(plan=(), tfresh=0))
         resting = None
         for label, cost, after in moves:
-            if cost or after == state:
+            if cost or after in (state, before):
                 continue
-            if label[0] != "rests":
+            if label[0] == "rests":
+                resting = (label, after)
+            elif label[-1] != "alive" or service_of(state.service, label[2][1]) == LIVES:
                 return label, after
-            resting = (label, after)
         return resting
 
     # Traces
@@ -203,7 +217,7 @@ class Explorer:
             parent = self.parents[parent]
         chain.reverse()
         labels: list[Label] = []
-        for before, after in zip(chain, chain[1:], strict=False):
+        for before, after in itertools.pairwise(chain):
             labels.append(next(label for label, _, s in self.model.moves(before) if _canonical(s) == after))
         return labels
 
@@ -214,7 +228,7 @@ def _canonical(state: State) -> State:
     return state if len(reps) < 2 or reps[0] <= reps[1] else state._replace(reps=(reps[1], reps[0]))
 
 
-class _Broken(Exception):  # noqa: N818
+class _Broken(Exception):
     def __init__(self, found: Found) -> None:
         super().__init__(found.text)
         self.found = found

@@ -118,7 +118,8 @@ class Docs:
 def build_change(change: Change, record: Record | None) -> rec.Change:
     """The real change that a tuple stands for."""
     kind, args = change[0], change[1:]
-    return _BUILD[kind](record, *args)
+    real: rec.Change = _BUILD[kind](record, *args)
+    return real
 
 
 def _at(aged: bool) -> datetime:
@@ -126,7 +127,7 @@ def _at(aged: bool) -> datetime:
 
 
 def _stage(_record: Record | None, key: int, replaces: int) -> rec.Change:
-    entry = KeyEntry(KEYS[key], Stage.PENDING, NOW, attempt=attempt_id(key), replaces=key_id(replaces))
+    entry = KeyEntry(KEYS[key], Stage.PENDING, NOW, attempt=attempt_id(key), replaces=key_id(replaces), staged_at=NOW)
     return rec.StageKey(entry, cast("Any", None))
 
 
@@ -140,7 +141,7 @@ def _orphan(key: int) -> Orphan:
 
 _BUILD: dict[str, Any] = {
     "open": lambda _r, a: rec.OpenAttempt(Attempt(attempt_id(a), NOW), UID, INSTALLATION),
-    "close": lambda _r, a: rec.CloseAttempt(attempt_id(a), NOW),
+    "close": lambda _r, a, lost: rec.CloseAttempt(attempt_id(a), NOW, lost),
     "stage": _stage,
     "promote": lambda _r, k, replaces, aged: rec.Promote(KEYS[k], key_id(replaces), _at(aged)),
     "retire": lambda _r, k, aged: rec.Retire(KEYS[k], _at(aged)),
@@ -151,7 +152,7 @@ _BUILD: dict[str, Any] = {
     "doom-orphan": lambda _r, k: rec.DoomOrphan(_orphan(k)),
     "forget-orphan": lambda _r, k: rec.ForgetOrphan(KEYS[k]),
     "lost": lambda _r, a: rec.NoteLost(Attempt(attempt_id(a), NOW)),
-    "claim": lambda _r, generation: rec.Claim(INSTALLATION, generation, UID),
+    "claim": lambda _r, generation: rec.Claim(INSTALLATION, generation, UID, NOW),
 }
 
 
@@ -161,6 +162,7 @@ def normal(record: Record) -> Record:
         replace(
             k,
             minted_at=NOW,
+            staged_at=NOW if k.staged_at else None,
             promoted_at=PROMOTED if k.promoted_at else None,
             doomed_at=NOW if k.doomed_at else None,
             compromised_at=NOW if k.compromised_at else None,
@@ -169,7 +171,8 @@ def normal(record: Record) -> Record:
     )
     closed = tuple(replace(a, at=CLOSED) for a in sorted(record.closed, key=lambda a: a.id))
     orphans = tuple(sorted(record.orphans, key=lambda o: o.key_id))
-    return replace(record, keys=keys, closed=closed, orphans=orphans)
+    lost = tuple(replace(a, at=CLOSED) for a in sorted(record.lost, key=lambda a: a.id))
+    return replace(record, keys=keys, closed=closed, orphans=orphans, lost=lost)
 
 
 def with_swept(record: Record, swept: tuple[int, ...]) -> Record:

@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 
 from rotator.domain.facts import Policy
 from rotator.domain.keys import Kind
-
 from tests.model import symbols as sym
-from tests.model.actor import Journal, Mem
+from tests.model.journal import ALIVE, SEEN_SINCE, Journal, Mem, Sight
 from tests.model.symbols import NONE
 
 UNBORN, LIVES, REVOKED, GONE, BAD = range(5)
 """what the service makes of a key: not minted, accepted, revoked and perhaps still cached, refused for good, minted but never accepted"""
 
 EFFECT_FAULTS = frozenset({"fail", "lost", "late", "crash", "stall"})
-"""an effect fails, or is applied and its answer lost, or is applied later; a crash; a replica that stands still for longer than its lease"""
+"""an effect fails, is applied and its answer lost, is applied later; a crash; a replica that stands still for longer than its lease"""
 PROBE_FAULTS = frozenset({"refuse", "outage", "unknown", "bad"})
 """one false refusal, a service that refuses all keys, no answer, a minted key that never works"""
+
+ACCEPTED = 3
 
 EVENTS = (
     "due",
@@ -28,6 +29,7 @@ EVENTS = (
     "restore",
     "backup",
     "kill",
+    "kill-early",
     "rollback",
     "abandon",
     "accept",
@@ -62,14 +64,20 @@ class World:
     policy: Policy = field(default_factory=lambda: Policy(sym.INSTALLATION, Kind.RK))
     empty: bool = False
     """a bootstrap: neither store nor journal knows the credential"""
+    new_targets: bool = False
+    """targets were just added and hold nothing yet"""
     clock_jumps: bool = False
     coarse: bool = False
-    """retirements are opened and closed in the look that shows them, and a proof of death comes at once or not at all: fewer states for worlds
-    of two replicas, whose finer runs the worlds of one replica walk"""
+    """retirements are opened and closed in the look that shows them, and a proof of death comes at once or not at all: fewer states for
+    worlds of two replicas, whose finer runs the worlds of one replica walk"""
+    raw: bool = False
+    """journals keep what no decision asks for: to see that leaving it out changes nothing"""
     actor: frozenset[str] = frozenset()
     """planted faults of the actor: names, see `mutations`"""
     blind: frozenset[str] = frozenset()
     """planted: these changes are committed without compare-and-set"""
+    attempts: int | None = None
+    """runs that would open more attempts than this are cut off there; None: opening too many is a finding"""
     liveness: bool = True
 
 
@@ -84,6 +92,8 @@ class Rep(NamedTuple):
     """nothing was written to the store since the look that the plan comes from"""
     tfresh: int = 0
     """mask of the targets that did not change since they were looked at"""
+    barren: int = NONE
+    """the attempt whose mint the issuer surely refused"""
     blocked: tuple[Any, ...] = ()
     """the action that failed last, not to be tried again at once"""
     seen: int = NONE
@@ -111,7 +121,7 @@ class Extra(NamedTuple):
     leaked: int = 0
     """mask of the keys whose leak was acknowledged"""
     wiped: int = 0
-    """1: the whole document was overwritten; 2: restored from a backup"""
+    """1: the whole document was overwritten; 2: restored from a backup; 3: a person has accepted what it holds since"""
     backup: int = NONE
     used: int = 0
     """events so far that justify another mint"""
@@ -142,7 +152,7 @@ def with_service(state_service: int, key: int, value: int) -> int:
     return state_service & ~(7 << 3 * key) | value << 3 * key
 
 
-class Problem(Exception):  # noqa: N818  (it is a finding, not an error)
+class Problem(Exception):
     """A property that does not hold."""
 
     def __init__(self, rule: str, text: str) -> None:
@@ -167,5 +177,5 @@ class Table:
 
 
 def first_journal(world: World) -> Journal:
-    """A journal that knows the credential, accepted once; or an empty one for a bootstrap."""
-    return Journal() if world.empty else Journal(memory=Mem(generation=1))
+    """A journal that knows the credential, accepted once, and has seen its key alive; or an empty one for a bootstrap."""
+    return Journal() if world.empty else Journal(memory=Mem(generation=1), sights=(Sight(sym.FIRST, ALIVE, SEEN_SINCE),))

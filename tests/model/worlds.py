@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from rotator.domain.facts import AtDeadline, Policy, WithoutReplacement
 from rotator.domain.keys import Kind
-
 from tests.model.symbols import INSTALLATION
 from tests.model.world import EFFECT_FAULTS, PROBE_FAULTS, TargetSpec, World
 
@@ -22,58 +22,71 @@ def events(**bounds: int) -> tuple[tuple[str, int], ...]:
     return tuple((name.replace("_", "-"), bound) for name, bound in bounds.items())
 
 
+ACCIDENTS = frozenset({"crash", "lost"})
+CANNOT_LIST = replace(POLICY, can_list=False)
+CANNOT_REVOKE = replace(POLICY, can_revoke=False)
+REVOKE_UNREPLACED = replace(POLICY, without_replacement=WithoutReplacement.REVOKE)
+REVOKE_AT_DEADLINE = replace(POLICY, at_deadline=AtDeadline.REVOKE)
+
+
+def _one(name: str, faults: frozenset[str], budget: int = 1, **more: Any) -> World:
+    return World(name, faults, budget, replicas=1, **more)
+
+
+def _two(name: str, faults: frozenset[str] = frozenset(), budget: int = 1, **more: Any) -> World:
+    return World(name, faults, budget if faults else 0, replicas=2, coarse=True, **more)
+
+
 QUICK: tuple[World, ...] = (
-    World("routine, two replicas", EFFECT_FAULTS, 1, events=events(due=1), coarse=True),
+    _two("routine, two replicas", EFFECT_FAULTS, events=events(due=1)),
     World("routine, two replicas, the service's faults", PROBE_FAULTS - {"bad"}, 1, events=events(due=1)),
-    World("routine, one replica", ALL_FAULTS, 2, replicas=1, events=events(due=1)),
-    World("two rotations in a row, one replica", EFFECT_FAULTS, 1, replicas=1, events=events(due=2)),
-    World("two rotations in a row, two replicas", frozenset(), 0, events=events(due=2), coarse=True),
-    World("bootstrap", EFFECT_FAULTS, 1, events=(), empty=True, coarse=True),
-    World("leaks, one replica", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, leak=2)),
-    World("leak, two replicas", frozenset({"crash"}), 1, events=events(due=1, leak=1), coarse=True),
-    World("leak, journal lost", frozenset({"crash"}), 1, replicas=1, events=events(due=1, leak=1, amnesia=1)),
-    World(
-        "leak, revoked without replacement",
-        frozenset({"fail"}),
-        2,
-        replicas=1,
-        events=events(due=1, leak=1),
-        policy=replace(POLICY, without_replacement=WithoutReplacement.REVOKE),
+    _one("routine, one replica", ALL_FAULTS, 2, events=events(due=1)),
+    _one("two rotations in a row", EFFECT_FAULTS, events=events(due=2)),
+    _two("bootstrap", ACCIDENTS, empty=True),
+    _one("leak", EFFECT_FAULTS, events=events(due=1, leak=1), coarse=True),
+    _two("leak, two replicas", frozenset({"crash"}), events=events(leak=1)),
+    _one("leak, journal lost", frozenset({"crash"}), events=events(leak=1, amnesia=1)),
+    _one("leak, revoked without replacement", frozenset({"fail"}), events=events(due=1, leak=1), policy=REVOKE_UNREPLACED, coarse=True),
+    _one("write from outside", EFFECT_FAULTS, events=events(due=1, outsider=1)),
+    _two("write from outside, two replicas", frozenset({"crash"}), events=events(outsider=1)),
+    _one("document overwritten", EFFECT_FAULTS, events=events(due=1, overwrite=1, accept=1), targets=(TARGET,)),
+    _one("store restored", ACCIDENTS, events=events(due=1, backup=1, restore=1, accept=1)),
+    _one("journal lost", EFFECT_FAULTS, events=events(due=1, amnesia=1, accept=1)),
+    _one("rollback", EFFECT_FAULTS | {"refuse"}, events=events(due=1, rollback=1)),
+    _two("rollback, two replicas", events=events(due=1, rollback=1)),
+    _one("abandon", EFFECT_FAULTS, events=events(due=1, abandon=1)),
+    _one("current key killed by hand", ALL_FAULTS - {"late"}, events=events(due=1, kill=1)),
+    _one("targets", EFFECT_FAULTS, events=events(due=1, away=1, back=1), targets=(TARGET, OPTIONAL)),
+    _two("new target, two replicas", EFFECT_FAULTS, events=events(), targets=(TARGET,), new_targets=True),
+    _two("target, two replicas", events=events(due=1), targets=(TARGET,), new_targets=True),
+    _two("plain targets, two replicas", events=events(due=1), targets=(PLAIN, PLAIN)),
+    _two("target goes back, two replicas", events=events(due=1, back=1), targets=(TARGET,)),
+    _one("target lies", EFFECT_FAULTS, events=events(due=1, lie=1), targets=(TARGET,)),
+    _one("deadline revokes", frozenset({"crash"}), events=events(due=1, away=1), targets=(TARGET,), policy=REVOKE_AT_DEADLINE),
+    _one("issuer cannot list", EFFECT_FAULTS, 2, events=events(due=1), policy=CANNOT_LIST),
+    _two("issuer cannot list, two replicas", EFFECT_FAULTS, events=events(due=1), policy=CANNOT_LIST),
+    _one("issuer cannot revoke", ALL_FAULTS - {"late"}, events=events(due=1, by_hand=1), policy=CANNOT_REVOKE),
+    _one("clock jumps", frozenset({"crash"}), events=events(due=1), clock_jumps=True, targets=(TARGET,)),
+)
+
+LONG: tuple[World, ...] = (
+    *(
+        _two(f"routine, two replicas, twice {' or '.join(sorted(group))}", frozenset(group), 2, events=events(due=1))
+        for group in ({"crash"}, {"lost"}, {"fail"}, {"stall"}, {"crash", "stall"}, {"late"}, {"refuse", "outage", "unknown"})
     ),
-    World("write from outside", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, outsider=1)),
-    World("write from outside, two replicas", frozenset(), 0, events=events(due=1, outsider=1), coarse=True),
-    World("document overwritten", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, overwrite=1, accept=1), targets=(TARGET,)),
-    World("store restored", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, backup=1, restore=1, accept=1)),
-    World("journal lost", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, amnesia=1, accept=1)),
-    World("journal lost, two replicas", frozenset(), 0, events=events(due=1, amnesia=1, accept=1), coarse=True),
-    World("rollback", EFFECT_FAULTS | {"refuse"}, 1, replicas=1, events=events(due=1, rollback=1)),
-    World("rollback, two replicas", frozenset(), 0, events=events(due=1, rollback=1), coarse=True),
-    World("abandon", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, abandon=1)),
-    World("abandon, two replicas", frozenset(), 0, events=events(due=1, abandon=1), coarse=True),
-    World("current key killed by hand", ALL_FAULTS - {"late"}, 1, replicas=1, events=events(due=1, kill=1)),
-    World("targets, one replica", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, away=1, back=1), targets=(TARGET, OPTIONAL)),
-    World("target, two replicas", frozenset({"lost", "late"}), 1, events=events(due=1), targets=(TARGET,), coarse=True),
-    World("plain target, two rotations, two replicas", frozenset(), 0, events=events(due=2), targets=(PLAIN,), coarse=True),
-    World("target goes back, two replicas", frozenset(), 0, events=events(due=1, back=1), targets=(TARGET,), coarse=True),
-    World("target lies", EFFECT_FAULTS, 1, replicas=1, events=events(due=1, lie=1), targets=(TARGET,)),
-    World(
-        "deadline revokes",
-        frozenset({"crash"}),
-        1,
-        replicas=1,
-        events=events(due=1, away=1),
-        targets=(TARGET,),
-        policy=replace(POLICY, at_deadline=AtDeadline.REVOKE),
-    ),
-    World("issuer cannot list", EFFECT_FAULTS, 2, replicas=1, events=events(due=1), policy=replace(POLICY, can_list=False)),
-    World("issuer cannot list, two replicas", EFFECT_FAULTS, 1, events=events(due=1), policy=replace(POLICY, can_list=False), coarse=True),
-    World(
-        "issuer cannot revoke",
-        ALL_FAULTS - {"late"},
-        1,
-        replicas=1,
-        events=events(due=1, by_hand=1),
-        policy=replace(POLICY, can_revoke=False),
-    ),
-    World("clock jumps", frozenset({"crash"}), 1, replicas=1, events=events(due=1), clock_jumps=True, targets=(TARGET,)),
+    _two("routine, two replicas, a bad key", frozenset({"bad"}), events=events(due=1)),
+    _one("routine, one replica, three faults", ALL_FAULTS, 3, events=events(due=1)),
+    _two("two rotations in a row, two replicas", events=events(due=2)),
+    _one("two rotations in a row, two faults", EFFECT_FAULTS, 2, events=events(due=2), coarse=True),
+    _two("abandon, two replicas, at most four keys", events=events(due=1, abandon=1), attempts=4, liveness=False),
+    _two("write from outside, during a rotation, two replicas", events=events(due=1, outsider=1)),
+    _two("bootstrap, every effect's faults", EFFECT_FAULTS, empty=True),
+    _one("two leaks", frozenset({"crash"}), events=events(due=1, leak=2), coarse=True),
+    _two("leak and rotation, two replicas", events=events(due=1, leak=1)),
+    _one("leak, journal lost, during a rotation", frozenset({"crash"}), events=events(due=1, leak=1, amnesia=1)),
+    _two("journal lost, two replicas", events=events(due=1, amnesia=1, accept=1)),
+    _one("store restored, every effect's faults", EFFECT_FAULTS, events=events(due=1, backup=1, restore=1, accept=1)),
+    _two("target, two replicas, lost or late", frozenset({"lost", "late"}), events=events(due=1), targets=(TARGET,)),
+    _two("plain target, two rotations, two replicas", events=events(due=2), targets=(PLAIN,)),
+    _two("issuer cannot list, two replicas, two faults", ACCIDENTS, 2, events=events(due=1), policy=CANNOT_LIST),
 )

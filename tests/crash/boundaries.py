@@ -1,0 +1,90 @@
+"""The points at which a process can die: before and after every effect and every write, counted, and one of them fatal.
+
+Installed in the process that is to die, from outside: the product's classes know nothing of it. A boundary's name says what is about to be
+done (`store.commit Promote`), its ordinal which time that is; `Path.replace` lies within the commit of a store and the delivery to a file,
+between the temporary file and the visible one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rotator.domain.ports import Event
+from rotator.issuers.http import HttpIssuer
+from rotator.journal.sqlite import SqliteJournal
+from rotator.stores.embedded.store import EmbeddedStore
+from rotator.targets.file import FileTarget
+
+SIDES = ("before", "after")
+
+
+@dataclass(slots=True)
+class Boundaries:
+    """Counts what is done once it is `armed`, and kills this process on one side of one boundary."""
+
+    fatal: str | None
+    """such as `store.commit Promote 1`; None: nothing is fatal"""
+    side: str
+    trace: Path
+    """where every boundary is written as it is reached, a line each"""
+    armed: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def install(self) -> None:
+        """Wrap every effect and write of this process."""
+        self._wrap(EmbeddedStore, "commit", lambda _self, _path, _seen, change: f"store.commit {type(change).__name__}")
+        self._wrap(HttpIssuer, "mint", lambda *_: "issuer.mint")
+        self._wrap(HttpIssuer, "revoke", lambda *_: "issuer.revoke")
+        self._wrap(HttpIssuer, "list_labelled", lambda *_: "issuer.list")
+        self._wrap(FileTarget, "deliver", lambda target, *_: f"target.deliver {target.name}")
+        self._wrap(SqliteJournal, "commit", lambda _self, _name, *lines: f"journal.commit {name_lines(lines)}")
+        self._wrap(SqliteJournal, "defer", lambda *_: "journal.defer")
+        self._wrap(Path, "replace", lambda _path, there: f"file.replace {name_file(Path(there))}")
+
+    def _wrap(self, owner: type, verb: str, name: Callable[..., str]) -> None:
+        inner = getattr(owner, verb)
+
+        @functools.wraps(inner)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if not self.armed:
+                return inner(*arguments, **named)
+            point = self._count(name(*arguments))
+            self._pass(point, "before")
+            answer = inner(*arguments, **named)
+            self._pass(point, "after")
+            return answer
+
+        setattr(owner, verb, wrapped)
+
+    def _count(self, name: str) -> str:
+        with self.lock:
+            self.counts[name] += 1
+            point = f"{name} {self.counts[name]}"
+            with self.trace.open("a") as file:
+                file.write(f"{point}\n")
+        return point
+
+    def _pass(self, point: str, side: str) -> None:
+        if point == self.fatal and side == self.side:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_lines(lines: tuple[object, ...]) -> str:
+    """What a journal transaction holds, in short: its audit lines where it has some, else the kinds of its lines."""
+    events = [f"{line.phase} {line.action}" for line in lines if isinstance(line, Event)]
+    kinds = sorted({type(line).__name__ for line in lines if not isinstance(line, Event)})
+    return ", ".join([*events, *kinds])
+
+
+def name_file(path: Path) -> str:
+    """A file's name; that of a target's own record is a hash and tells nothing."""
+    return "ownership" if path.parent.name == "targets" else path.name

@@ -1,0 +1,178 @@
+"""Runs scenarios in processes that are killed and started again, and finds what is wrong afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rotator.domain.keys import KeyId
+from rotator.domain.record import Record
+from rotator.journal.sqlite import SqliteJournal
+from rotator.stores.embedded import EmbeddedStoreConfig
+from tests.conftest import find_files, holds_key
+from tests.crash.program import DONE, NAME, WITHIN
+from tests.support.consumers import consuming, find_key
+from tests.support.daemon import Site
+from tests.support.sandbox import SandboxProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATIONS = {"bootstrap": 2, "routine": 2, "leak": 2, "rollback": 3}
+_SLACK = 20.0
+
+
+class Forks:
+    """The program that forks a process for each run; runs may overlap."""
+
+    def __init__(self, folder: Path) -> None:
+        self._errors = (folder / "forks.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.program"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        self._numbers = itertools.count()
+        self._answers: dict[str, queue.Queue[int]] = {}
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, name="forks", daemon=True)
+        self._reader.start()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(_SLACK)
+        self._reader.join(_SLACK)
+        self._process.stdout.close()
+        self._errors.close()
+
+    def run(self, site: Site, scenario: str, fatal: str | None = None, side: str = "") -> int:
+        """The exit code, or minus the signal, of one run."""
+        answer: queue.Queue[int] = queue.Queue()
+        with self._lock:
+            name = str(next(self._numbers))
+            self._answers[name] = answer
+            job = {
+                "job": name, "scenario": scenario, "fatal": fatal, "side": side, "config": str(site.config_file), "state": str(site.state),
+                "log": str(site.folder / "process.log"), "trace": str(site.folder / f"trace{'' if fatal else '.resumed'}"),
+            }  # fmt: skip
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{json.dumps(job)}\n".encode())
+            self._process.stdin.flush()
+        return answer.get(timeout=WITHIN + _SLACK)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            self._answers[answer["job"]].put(answer["status"])
+
+
+@contextlib.contextmanager
+def running_forks(folder: Path) -> Iterator[Forks]:
+    """The forking program, until the end of the block."""
+    forks = Forks(folder)
+    try:
+        yield forks
+    finally:
+        forks.close()
+
+
+@dataclass(slots=True)
+class Run:
+    """One scenario in a folder of its own, killed at `fatal` (None: not at all) and resumed."""
+
+    scenario: str
+    folder: Path
+    sandbox: SandboxProcess
+    fatal: str | None = None
+    side: str = ""
+    killed: bool = False
+    problems: list[str] = field(default_factory=list)
+    site: Site = field(init=False)
+    raw: Path = field(init=False)
+    client: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        site = self.site = Site(self.folder, self.sandbox.url, self.sandbox.token_file.read_text().strip(), cache_time="1s")
+        site.config["installation"] = self.folder.name
+        site.config["engine"] = {"workers": 2, "catch_up": "1s", "lease": "5s"}
+        self.raw = site.key_file("raw")
+        self.client = site.home / ".cursor" / "mcp.json"
+        overlap = {"min": "60s" if self.scenario == "rollback" else "1s", "max": "120s"}
+        site.credential(NAME, site.client("cursor", ".cursor"), "raw", overlap=overlap)
+
+    def points(self) -> list[str]:
+        """The boundaries that the first process reached."""
+        trace = self.folder / ("trace" if self.fatal else "trace.resumed")
+        return trace.read_text().splitlines()
+
+    def go(self, forks: Forks) -> list[str]:
+        """Everything that was wrong; empty: nothing."""
+        self.site.write()
+        with consuming(self.sandbox.url, self.raw, self.client) as consumer:
+            status = forks.run(self.site, self.scenario, self.fatal, self.side)
+            self.killed = status == -signal.SIGKILL
+            if self.killed:
+                status = forks.run(self.site, self.scenario)
+        if status != DONE:
+            self.problems.append(f"ended with {status}: {(self.folder / 'process.log').read_text()[-1500:]}")
+            return self.problems
+        if consumer.refusals:
+            self.problems.append(f"a consumer was locked out: {consumer.refusals[:3]}")
+        for file, keys in consumer.held.items():
+            self._check_order(file.name, keys)
+        self._check_world()
+        return self.problems
+
+    def _check_order(self, name: str, keys: list[KeyId]) -> None:
+        generations = GENERATIONS[self.scenario]
+        most = generations - len(set(keys)) if self.scenario == "rollback" else 0
+        if len(keys) - len(set(keys)) > most or len(keys) > generations:
+            self.problems.append(f"{name} went back: {', '.join(map(str, keys))}")
+
+    def _check_world(self) -> None:
+        record, current = self._check_store()
+        living = self.sandbox.control.living(f"{self.folder.name}/")
+        if living != {str(current)}:
+            self.problems.append(f"living at the service: {living}, in the store: {current}")
+        self._check_minted()
+        journal = SqliteJournal(self.site.state / "journal.db", datetime.now(UTC))
+        with journal:
+            kept = dict(record.audit).get(journal.id)
+            heads = {"the record": kept} if kept is not None else {}
+            self.problems += journal.verify_audit(heads)
+            if not heads:
+                self.problems.append("the record holds no audit head")
+        self.problems += [f"key material in {path.name}" for path in find_files(self.folder) if holds_key(path)]
+        left = [path.name for path in self.folder.rglob("*") if path.name.endswith((".tmp", ".new")) or path.name.startswith(".rotator-")]
+        left += [path.name for path in (self.site.state / "targets").iterdir() if path.suffix != ".json"]
+        if left:
+            self.problems.append(f"left lying about: {left}")
+
+    def _check_store(self) -> tuple[Record, KeyId]:
+        holding = EmbeddedStoreConfig().build(self.site.state).read(f"test/{NAME}")
+        record = holding.record
+        assert record is not None
+        assert record.current is not None
+        if len(record.keys) != 1 or record.attempt or record.orphans or record.generation != GENERATIONS[self.scenario]:
+            self.problems.append(f"the record is not at rest: {record}")
+        current = record.current.key_id
+        for file in (self.raw, self.client):
+            held = find_key(file)
+            if held is None or not held.same_as(holding.secrets[current]):
+                self.problems.append(f"{file.name} holds {held.key_id if held else None}, the store {current}")
+        return record, current
+
+    def _check_minted(self) -> None:
+        wanted = min(GENERATIONS[self.scenario], 2) + (1 if self.killed else 0)
+        minted = self.sandbox.control.list(f"{self.folder.name}/")
+        if len(minted) > wanted:
+            self.problems.append(f"{len(minted)} keys were minted, {wanted} would have done")
