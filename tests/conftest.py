@@ -17,7 +17,7 @@ import pytest
 
 from rotator.wiring.logs import configure_logs
 
-KEY_SHAPED = re.compile(rb"(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
+KEY_SHAPED = re.compile(rb"(?<![A-Za-z0-9])(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
 TARGET_NAMES = re.compile(
     r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
 )

@@ -42,7 +42,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_Decorated], _Decorated
 _config = _option(
     "-c",
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),  # what is wrong with it is for the loader to say
     metavar="FILE",
     help="The configuration. Else ROTATOR_CONFIG, ./rotator.yaml, ~/.config/rotator/rotator.yaml, /etc/rotator/rotator.yaml.",
 )

@@ -14,6 +14,7 @@ from typing import Never
 
 import click
 
+from rotator.cli.humane import ERRNO
 from rotator.domain.errors import RotatorError
 
 _KEY = re.compile(r"\b((?:rk|sk|ak|pk)_[a-z][a-z0-9]{0,31}_[A-Za-z0-9]{8})_[A-Za-z0-9_-]{12,}")
@@ -67,7 +68,7 @@ def render_failure(problem: BaseException) -> Iterator[str]:
         yield problem.message
         return
     yield from (f"rotator: {line}" for line in _sentence(problem).splitlines())
-    said = str(problem)
+    said = _sentence(problem)
     cause = problem.__cause__
     while cause is not None:
         text = _sentence(cause, foreign=type(cause).__name__)
@@ -82,8 +83,10 @@ def _sentence(problem: BaseException, foreign: str | None = None) -> str:
         return f"{problem.format_message()} (see `{path} --help`)"
     if isinstance(problem, click.ClickException):
         return problem.format_message()
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename is not None else problem.strerror
     if isinstance(problem, RotatorError | OSError):
-        return str(problem)
+        return ERRNO.sub("", str(problem))
     # The text of an error that is not ours may carry anything, so it is told with --debug only.
     return (
         foreign

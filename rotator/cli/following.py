@@ -32,6 +32,8 @@ _RETIREMENT_ONLY = frozenset({"consumers-behind", "revoke-by-hand", "leak-held",
 """Reasons that park the end of an old key, and hold no rotation up."""
 _KEY_ONLY = frozenset({"revoke-by-hand", "leak-held"})
 """Those of them that park the end of a leaked key too; their text names it."""
+_RETIREMENTS = 20
+"""Of one key of one credential; each roll-back to it has left one."""
 _RETIREMENT_WAITS = frozenset({"overlap", "settling", "replacing", "confirming", "no-witness", "held-elsewhere", "not-due"})
 
 
@@ -90,7 +92,7 @@ def follow(watches: Sequence[Watch], progress: Progress, pace: Pace) -> list[End
     try:
         return _follow(watches, progress, pace)
     except KeyboardInterrupt:
-        progress.say(datetime.now(UTC), "stopped following; the daemon goes on with it", ok=False)
+        progress.say(datetime.now(UTC), "stopped following; the daemon goes on with it", ok=None)
         raise
 
 
@@ -195,7 +197,7 @@ class LeakWatch:
     def look(self, progress: Progress) -> Ending | None:
         """One look. Lines of the journal become lines of progress."""
         seen = self.seen
-        rows = api.fetch_retirements(seen.client, seen.credential, 1, self.key_id)
+        rows = api.fetch_retirements(seen.client, seen.credential, _RETIREMENTS, self.key_id)
         status = api.fetch_status(seen.client, seen.credential)
         events = seen.read_events()
         self.events += events
@@ -203,11 +205,10 @@ class LeakWatch:
         reports = [e for e in self.events if e.get("action") == "leak" and e.get("key_id") == self.key_id]
         at = parse_instant(reports[0].get("at")) if reports else None
         self.reported_at = at or self.reported_at
-        story = self.story = Story(
-            seen.credential, self.key_id, self.reported_at, tuple(self.events), status, _merge(rows, status, self.key_id)
-        )
+        dying = _merge(rows, status, self.key_id, self.reported_at)
+        story = self.story = Story(seen.credential, self.key_id, self.reported_at, tuple(self.events), status, dying)
         self._say_refused(story, progress)
-        dying = story.retirement or {}
+        dying = dying or {}
         if dying.get("closed_at"):
             outcome = str(dying.get("outcome"))
             return Ending(seen.credential, DONE if outcome in CLOSED_DEAD else FAILED, outcome, story=story)
@@ -240,11 +241,14 @@ class LeakWatch:
     def _render_waiting(self, status: Row, dying: Row) -> Waiting:
         others = frozenset() if dying.get("revoked_at") else frozenset({"confirming", "no-witness"})
         said = _render_waiting(self.seen.credential, status, others | {"not-due", "overlap", "settling"})
+        if not dying.get("revoked_at"):
+            return said
         alive = parse_instant(dying.get("last_alive"))
-        if dying.get("revoked_at") and alive is not None:
+        rest = ["its death can be proven one cache time after its revocation at the earliest"]
+        if alive is not None:
             after = render_span(max(alive - self.reported_at, timedelta()))
-            return Waiting(said.text, f"{said.until}{'; ' if said.until else ''}last seen alive {after} after the report")
-        return said
+            rest = [f"last seen alive {after} after the report", "its death can be proven one cache time after that at the earliest"]
+        return Waiting(said.text, "; ".join(part for part in (said.until, *rest) if part))
 
 
 def build_rotation_watch(client: DaemonClient, accepted: Row, after: int, *, verbose: bool) -> RotationWatch:
@@ -278,10 +282,19 @@ def _render_waiting(credential: str, status: Row, ignored: frozenset[str]) -> Wa
     return Waiting(text, "; ".join(dict.fromkeys(until for _, until in waits if until)))
 
 
-def _merge(rows: Sequence[Row], status: Row, key_id: str) -> Row | None:
-    """The retirement's row, with what probes have seen so far where the row does not hold it yet."""
-    row = rows[0] if rows else None
-    sighted = next((r for r in status.get("retirements") or () if r.get("key_id") == key_id), None)
-    if row is None or sighted is None:
+def _merge(rows: Sequence[Row], status: Row, key_id: str, since: datetime) -> Row | None:
+    """The retirement that follows from the report, with what probes have seen so far where its row does not hold it yet."""
+    former = {row.get("id") for row in rows if _is_former(row, since)}
+    row = next((row for row in rows if row.get("id") not in former), None)
+    sighted = next((r for r in status.get("retirements") or () if r.get("key_id") == key_id and r.get("id") not in former), None)
+    if row is None or sighted is None or row.get("id") != sighted.get("id"):
         return row or sighted
     return {**row, **{name: row.get(name) or sighted.get(name) for name in ("revoked_at", "last_alive", "first_refused")}}
+
+
+def _is_former(row: Row, since: datetime) -> bool:
+    """Whether a retirement ended before the report: a key that was rolled back to is current again, and leaves one behind."""
+    opened, closed = parse_instant(row.get("opened_at")), parse_instant(row.get("closed_at"))
+    if closed is None:
+        return False
+    return closed < since or (row.get("outcome") == "rolled-back" and opened is not None and opened < since)

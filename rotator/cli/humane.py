@@ -5,7 +5,11 @@ Foreign text is what a daemon sent: it may be any daemon, so nothing of it reach
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""What Python puts before the system's own words."""
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -78,8 +82,8 @@ def render_clock(value: object) -> str:
 
 
 def clean(text: object) -> str:
-    """Text on one line, with everything unprintable (escape sequences, direction marks) written as an escape."""
-    joined = " ".join(str(text).split())
+    """Text on one line, with everything unprintable (escape sequences, direction marks) written as an escape, and without `[Errno …]`."""
+    joined = ERRNO.sub("", " ".join(str(text).split()))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 

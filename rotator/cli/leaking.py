@@ -5,6 +5,7 @@ The only command that takes a key, from stdin alone: hidden on a terminal, piped
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import click
 from rotator.cli.connection import daemon
 from rotator.cli.context import Options, pass_options, uses_daemon
 from rotator.cli.durations import DURATION, Span
-from rotator.domain.errors import MalformedKey
+from rotator.domain.errors import MalformedKey, RotatorError
 
 if TYPE_CHECKING:
     from rotator.cli.api import Row
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from rotator.remote.daemon import DaemonClient
 
 _LONGEST = 4_096
+_RETIREMENTS = 20
+_BEARER = re.compile(r"\ABearer\s+", re.IGNORECASE)
+"""As a key stands in the header that it was found in."""
 
 
 @click.command(
@@ -59,8 +63,12 @@ def leak(options: Options, key_id: str | None, wait: bool, timeout: Span) -> int
     reported, report = _build_report(key_id)
     with daemon(options.state_dir) as client:
         after = api.fetch_events(client, None, limit=1)[1] if wait else 0
-        accepted = api.post_leak(client, report)
-        report.clear()
+        try:
+            accepted = api.post_leak(client, report)
+        except RotatorError as problem:
+            return _tell_dead(client, options, reported, problem)
+        finally:
+            report.clear()
         if not options.json:
             for row in accepted:
                 click.echo(f"{row['credential']}: {row['text']}")
@@ -70,6 +78,27 @@ def leak(options: Options, key_id: str | None, wait: bool, timeout: Span) -> int
 
         print_json({"accepted": accepted, "stories": [build_story_json(e.story) for e in endings if e.story is not None]})
     return max([0, *(e.code for e in endings)])
+
+
+def _tell_dead(client: DaemonClient, options: Options, key_id: str, refusal: RotatorError) -> int:
+    """A key that no credential holds any more may be one whose death is proven already. Raises the refusal where it is not."""
+    from rotator.cli import api
+    from rotator.cli.humane import clean, render_stamp
+    from rotator.cli.output import print_json
+    from rotator.cli.present.timeline import CLOSED_DEAD
+
+    if not str(refusal).startswith("no credential holds key"):
+        raise refusal
+    dead = [row for row in api.fetch_retirements(client, None, _RETIREMENTS, key_id) if row.get("outcome") in CLOSED_DEAD]
+    if not dead:
+        raise refusal
+    if options.json:
+        print_json({"accepted": [], "stories": [], "retirements": dead})
+        return 0
+    for row in dead:
+        at = render_stamp(row.get("confirmed_at") or row.get("closed_at"))
+        click.echo(clean(f"{key_id} was a key of {row.get('credential')}, proven dead at {at} UTC"))
+    return 0
 
 
 def _build_report(key_id: str | None) -> tuple[str, dict[str, Any]]:
@@ -82,7 +111,8 @@ def _build_report(key_id: str | None) -> tuple[str, dict[str, Any]]:
             return named, {"key_id": named}
         secret = _read_secret()
     except MalformedKey as problem:
-        raise click.UsageError(f"{problem}. Give a key id as argument, or the full key on stdin", click.get_current_context()) from None
+        ways = "Give a key id as argument (`rotator status NAME` shows that of a credential), or the full key on stdin"
+        raise click.UsageError(f"{problem}. {ways}", click.get_current_context()) from None
     return str(secret.key_id), {"key": secret.reveal()}
 
 
@@ -91,6 +121,7 @@ def _read_secret() -> Secret:
 
     asked = sys.stdin.isatty()
     text = (str(click.prompt("Leaked key (not shown)", hide_input=True, err=True)) if asked else sys.stdin.read(_LONGEST)).strip()
+    text = _BEARER.sub("", text)
     if not text:
         raise MalformedKey("no key was given")
     if len(text.split()) > 1:

@@ -22,7 +22,7 @@ _STEPS_PER_ROTATION = 20
 
 @click.command(epilog="\b\nExamples:\n  rotator status\n  rotator status checkout-read -v\n  rotator status --json --exit-code\n")
 @_any
-@click.option("--exit-code", is_flag=True, help="Exit 4 when a credential is parked and waits for a person.")
+@click.option("--exit-code", is_flag=True, help="Exit 4 when a credential waits for a person.")
 @uses_daemon
 @pass_options
 def status(options: Options, credentials: Sequence[str], exit_code: bool) -> int:
@@ -41,7 +41,9 @@ def status(options: Options, credentials: Sequence[str], exit_code: bool) -> int
         from rotator.cli.present.status import build_status
 
         print_blocks(build_status(rows, datetime.now(UTC), verbose=bool(options.verbose)))
-    return 4 if exit_code and any(row.get("parked") for row in rows) else 0
+    from rotator.cli.present.status import needs_person
+
+    return 4 if exit_code and any(map(needs_person, rows)) else 0
 
 
 @click.command(epilog="\b\nExample:\n  rotator plan checkout-read\n")

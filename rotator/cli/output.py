@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
@@ -62,8 +62,8 @@ class Progress(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def say(self, at: datetime, text: str, *, ok: bool = True) -> None:
-        """Something happened at that time."""
+    def say(self, at: datetime, text: str, *, ok: bool | None = True) -> None:
+        """Something happened at that time, and went well or not; None: neither."""
 
     def wait_for(self, text: str, until: str = "") -> None:
         """What is waited for now, and until when. Where lines stay, it is said again only when the first part changes."""
@@ -88,8 +88,8 @@ class _Lines:
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._stream.flush()
 
-    def say(self, at: datetime, text: str, *, ok: bool = True) -> None:
-        click.echo(f"{render_exact(at)} {'' if ok else 'FAILED '}{redact(clean(text))}", file=self._stream)
+    def say(self, at: datetime, text: str, *, ok: bool | None = True) -> None:
+        click.echo(f"{render_exact(at)} {'FAILED ' if ok is False else ''}{redact(clean(text))}", file=self._stream)
         self._stream.flush()
 
     def wait_for(self, text: str, until: str = "") -> None:
@@ -99,8 +99,11 @@ class _Lines:
         self._waiting = text
 
 
+_MARKS = {True: ("  ok ", "green"), False: ("fail ", "bold red"), None: ("     ", "")}
+
+
 class _Live:
-    """Lines that stay, and below them one that moves."""
+    """Lines that stay, and below them one that moves. Times are UTC, as everywhere on the screen."""
 
     def __init__(self, stream: IO[str]) -> None:
         from rich.console import Console
@@ -115,11 +118,12 @@ class _Live:
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._status.stop()
 
-    def say(self, at: datetime, text: str, *, ok: bool = True) -> None:
+    def say(self, at: datetime, text: str, *, ok: bool | None = True) -> None:
         from rich.text import Text
 
-        mark = Text("  ok " if ok else "fail ", style="green" if ok else "bold red")
-        self._console.print(Text.assemble((at.astimezone().strftime("%H:%M:%S"), "dim"), " ", mark, redact(clean(text))), soft_wrap=True)
+        mark = Text(*_MARKS[ok])
+        time = Text(at.astimezone(UTC).strftime("%H:%M:%S"), "dim")
+        self._console.print(Text.assemble(time, " ", mark, redact(clean(text))), soft_wrap=True)
 
     def wait_for(self, text: str, until: str = "") -> None:
         from rich.text import Text
@@ -128,4 +132,4 @@ class _Live:
 
 
 def _join(text: str, until: str) -> str:
-    return f"{text}: {until}" if until else text
+    return f"{text}; {until}" if until else text

@@ -50,10 +50,17 @@ def check(options: Options, live: bool) -> int:
     """
     from rotator.cli.output import print_blocks, print_json
     from rotator.cli.present.checks import build_checks
+    from rotator.domain.errors import Misconfigured
     from rotator.settings import state_dir
     from rotator.wiring.checking import check as check_all
 
-    report = check_all(options.config, state_dir(options.state_dir), live=live)
+    try:
+        report = check_all(options.config, state_dir(options.state_dir, make=False), live=live)
+    except Misconfigured as problem:
+        if not options.json:
+            raise
+        print_json({"ok": False, "lines": [{"part": "configuration", "ok": False, "text": line} for line in str(problem).splitlines()]})
+        return problem.exit_code
     if options.json:
         print_json({"ok": report.ok, "lines": [{"part": line.part, "ok": line.ok, "text": line.text} for line in report.lines]})
     else:

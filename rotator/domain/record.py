@@ -116,6 +116,11 @@ class Record:
         """The entry of a key, in whatever stage."""
         return next((k for k in self.keys if k.key_id == key_id), None)
 
+    def is_doomed(self, key_id: KeyId) -> bool:
+        """Whether a key is condemned, in a stage or as an orphan: it is never made current again."""
+        entry = self.find(key_id)
+        return entry.doomed_at is not None if entry is not None else any(o.key_id == key_id for o in self.orphans)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
@@ -341,8 +346,10 @@ def _adopt(record: Record | None, change: Adopt) -> Record:
     if record is None:
         record = Record(uid=change.uid, installation=change.installation)
     known = record.find(change.entry.key_id)
-    if known is not None and (known.doomed_at is not None or known.stage is Stage.CURRENT):
-        raise IllegalTransition(f"key {known.key_id} is {'doomed' if known.doomed_at else 'current already'}: it cannot be adopted")
+    if record.is_doomed(change.entry.key_id):
+        raise IllegalTransition(f"key {change.entry.key_id} is doomed: it cannot be adopted")
+    if known is not None and known.stage is Stage.CURRENT:
+        raise IllegalTransition(f"key {known.key_id} is current already: it cannot be adopted")
     if record.pending is not None and record.pending.key_id != change.entry.key_id:
         record = _retire(record, Retire(record.pending.key_id, change.at))
     entry = known or change.entry

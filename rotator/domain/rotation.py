@@ -104,8 +104,7 @@ def settle_outsider(facts: Facts, now: datetime) -> Decision | None:
             f"key {key} was written from outside and is of kind {key.kind}, not {facts.policy.kind}: put back a key of the declared kind",
         )
     seen = facts.seen(key)
-    entry = facts.record.find(key) if facts.record else None
-    if seen.answer is Verdict.ALIVE and (entry is None or entry.doomed_at is None):
+    if seen.answer is Verdict.ALIVE and not (facts.record is not None and facts.record.is_doomed(key)):
         return Do(Adopt(key))
     if may_probe(facts, key, now):
         return Do(Probe(key))
@@ -177,12 +176,14 @@ def end_orphans(facts: Facts, _now: datetime) -> Decision | None:
     record = facts.record
     if record is None or facts.orphans_wait:
         return None
-    if record.orphans and facts.policy.can_revoke:
-        return Do(RevokeOrphan(record.orphans[0]))
+    # Someone may have put an orphan into the store's place: consumers work with it.
+    doomed_orphans = [o for o in record.orphans if o.key_id != facts.current]
+    if doomed_orphans and facts.policy.can_revoke:
+        return Do(RevokeOrphan(doomed_orphans[0]))
     if facts.memory is not None:
         doomed = {o.key_id for o in record.orphans}
         for orphan in facts.memory.orphans:
-            if orphan.key_id not in doomed:
+            if orphan.key_id not in doomed and orphan.key_id != facts.current:
                 return Do(DoomOrphan(orphan))
     return None
 

@@ -157,6 +157,7 @@ class Observer:
             holding = credential.store.read(credential.path)
         except RotatorError as problem:
             holding, readable, error = UNREADABLE, False, str(problem)
+        seen = {name: _recognised(*one, holding.record) for name, one in seen.items()}
         now = self.clock.now()
         placements = tuple(_place(bound, seen[bound.name], known, now, holding.record) for bound in credential.targets)
         failed = self._failed_preflight(credential, now)
@@ -171,7 +172,7 @@ class Observer:
             rotation=known.rotation,
             retirements=known.retirements,
             sightings=known.sightings,
-            targets=tuple(_target_fact(b, seen[b.name][0], p, holding.record) for b, p in zip(credential.targets, placements, strict=True)),
+            targets=tuple(_target_fact(b, seen[b.name][0], p) for b, p in zip(credential.targets, placements, strict=True)),
             attempt=self._attempt(credential, known, holding.record),
             due_at=self._due_at(credential, known, holding.record),
             clock_trusted=is_clock_trusted(self.mind.find_offset(self.clock.monotonic()), known.newest_line, now),
@@ -291,10 +292,16 @@ def _place(
     )
 
 
-def _target_fact(bound: BoundTarget, observation: Observation | None, placement: Placement, record: Record | None) -> TargetFact:
-    problem = observation.problem if observation is not None else None
-    if problem is Reason.FOREIGN_ENTRY and record is not None and placement.key_id is not None and record.find(placement.key_id):
-        problem = None  # a sibling daemon wrote it: the key is this credential's
+def _recognised(observation: Observation | None, text: str, record: Record | None) -> tuple[Observation | None, str]:
+    """A key of this credential that the target has no note of is no stranger: a sibling wrote it, or we did and died before the note."""
+    if observation is None or observation.problem is not Reason.FOREIGN_ENTRY or record is None:
+        return observation, text
+    if observation.key_id is None or record.find(observation.key_id) is None:
+        return observation, text
+    return replace(observation, problem=None, text=""), ""
+
+
+def _target_fact(bound: BoundTarget, observation: Observation | None, placement: Placement) -> TargetFact:
     return TargetFact(
         name=bound.name,
         required=bound.required,
@@ -305,7 +312,7 @@ def _target_fact(bound: BoundTarget, observation: Observation | None, placement:
         best_level=bound.target.best_level,
         since=placement.since,
         settle=bound.settle,
-        problem=problem,
+        problem=observation.problem if observation is not None else None,
         retry_at=placement.retry_at,
     )
 

@@ -84,15 +84,20 @@ def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now
         if isinstance(decision, Do):
             continue
         if decision.until is not None:
-            times.append(max(decision.until, now + _SOON))
+            times.append(_from(decision.until, now, min(_POLL, timing.recheck)))
         if decision.reason in _POLLED or lane == "emergency":
             times.append(now + min(_POLL, timing.recheck))
         elif isinstance(decision, Park) or (decision.until is None and decision.reason is not Reason.NOT_DUE):
             times.append(now + timing.recheck)
     if facts.memory is not None and facts.memory.swept_at is not None and facts.record is not None and facts.record.closed:
-        times.append(max(facts.memory.swept_at + facts.policy.sweep_every, now + _SOON))
+        times.append(_from(facts.memory.swept_at + facts.policy.sweep_every, now, timing.recheck))
     placed = [t.since for t in facts.targets if t.since is not None and t.key_id is not None and t.best_level is Level.PLACED]
     times += [since + pause for since in placed for pause in _LOOK_AGAIN if since + pause > now]
     if facts.due_at is not None and (facts.rotation is None or facts.due_at > now):
-        times.append(max(facts.due_at, now + _SOON))
+        times.append(_from(facts.due_at, now, timing.recheck))
     return min(times)
+
+
+def _from(at: datetime, now: datetime, otherwise: timedelta) -> datetime:
+    """That time; one that is past was not enough, so something else is in the way, which is looked at again after a while."""
+    return max(at, now + _SOON) if at > now else now + otherwise

@@ -32,6 +32,7 @@ class Wakeups:
         self._lock = threading.Lock()
         self._planned: datetime | None = None
         self._running = False
+        self._stopped = False
         self._wanted: datetime | None = None
         """what was asked for during a dispatch"""
         self._offset: float | None = None
@@ -43,11 +44,17 @@ class Wakeups:
     def start(self) -> None:
         """Begin, with a first dispatch at once."""
         self._scheduler.start()
-        self.wake_at(self._clock.now())
+        with self._lock:  # whatever was asked for before: there was no job for it, and its time may have passed
+            self._plan(self._clock.now())
 
     def stop(self) -> None:
         """Dispatch no more. Waits for a dispatch in hand, which is short."""
+        with self._lock:
+            self._stopped = True
         if self._scheduler.running:
+            # With nothing left to plan or to remove: a dispatch that planned now would wait for the scheduler's lock, which its end holds
+            # while it waits for that dispatch.
+            self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
 
     def wake_at(self, instant: datetime) -> None:
@@ -77,7 +84,7 @@ class Wakeups:
 
     def _plan(self, instant: datetime) -> None:
         self._planned = instant
-        if self._scheduler.running:
+        if self._scheduler.running and not self._stopped:
             self._scheduler.add_job(self._run, DateTrigger(instant, timezone=UTC), id=_JOB, replace_existing=True)
 
     def _run(self) -> None:

@@ -54,6 +54,8 @@ class OneOf:
         return value
 
     def _hint(self, kind: object) -> str:
+        if len(self.types) == 1:
+            return ""  # the rule has named it
         close = difflib.get_close_matches(str(kind), self.types, n=1)
         return f"; did you mean {close[0]}?" if close else ""
 

@@ -122,7 +122,8 @@ class CredentialSettings(Section):
     verify_for: PositiveDuration | None = None
     """How long a new key may be refused before it is given up; default: four times `millimetric.cache_time`."""
     read_only: Flag = False
-    """Never write to the store: distribute what others put there. Only with `issuer: none`."""
+    """Never write to the store: distribute what others put there. Only with `issuer: none` and a store that others write to, which the
+    embedded store is not."""
 
     @field_validator("kind")
     @classmethod

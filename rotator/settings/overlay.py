@@ -5,6 +5,8 @@ pydantic-settings says how a variable's name and text become a value; one variab
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ _DELIMITER = "__"
 def lay_over(document: Document, environ: Mapping[str, str]) -> bool:
     """Put the values of the secrets directory, then those of the environment, into the document. Whether there were any."""
     found = False
+    document.problems += _find_strangers(environ)
     for name, text, origin in (*_gather_files(environ, document.problems.append), *_gather_variables(environ)):
         found = True
         if KEY_SHAPED.search(text) or KEY_SHAPED.search(name):
@@ -81,6 +84,26 @@ def _gather_files(environ: Mapping[str, str], note: Callable[[Problem], None]) -
             note(Problem(Origin(str(file)), "", "is not UTF-8 text"))
 
 
+def _find_strangers(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Names with two underscores that begin with no section: they can't be meant for anything else."""
+    files: list[Path] = []
+    with contextlib.suppress(OSError):  # a folder that can't be read is told where its values are gathered
+        files += Path(environ[SECRETS_DIR]).iterdir() if environ.get(SECRETS_DIR) else ()
+    for name, origin in sorted([*((name, name) for name in environ), *((file.name, str(file)) for file in files)]):
+        section, delimiter, rest = name[len(_PREFIX) :].partition(_DELIMITER)
+        if not name.lower().startswith(_PREFIX) or not delimiter or _is_setting(name) or _is_kubernetes(name, environ.get(name, "")):
+            continue
+        close = difflib.get_close_matches(section.lower(), Settings.model_fields, n=1)
+        meant = f"{close[0].upper() if section.isupper() else close[0]}{delimiter}{rest}" if close else ""
+        hint = f"; did you mean {name[: len(_PREFIX)]}{meant}?" if meant else f"; known are {', '.join(sorted(Settings.model_fields))}"
+        yield Problem(Origin(origin), "", f"there is no section called {section}{hint}")
+
+
+def _is_kubernetes(name: str, text: str) -> bool:
+    """Kubernetes puts variables of a setting's very shape into the environment for a service called rotator-…."""
+    return "_SERVICE_" in name or text.startswith("tcp://")
+
+
 def _is_setting(name: str) -> bool:
     lower = name.lower()
     return lower.startswith(_PREFIX) and lower.removeprefix(_PREFIX).split(_DELIMITER)[0] in Settings.model_fields
@@ -90,8 +113,7 @@ def find_misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     """Warnings for variables that look like a setting's and are none: one underscore where two belong."""
     for name in sorted(environ):
         lower = name.lower()
-        # Kubernetes puts variables of this very shape into the environment for a service called rotator-….
-        if not lower.startswith(_PREFIX) or _is_setting(name) or "_SERVICE_" in name or environ[name].startswith("tcp://"):
+        if not lower.startswith(_PREFIX) or _is_setting(name) or _is_kubernetes(name, environ[name]):
             continue
         section = next((one for one in Settings.model_fields if lower.startswith(f"{_PREFIX}{one}_")), None)
         if section is not None:

@@ -20,6 +20,7 @@ from rotator.settings.base import suggest
 from rotator.settings.credentials import NO_ISSUER, CredentialSettings, RotationSettings
 from rotator.settings.models import Settings
 from rotator.settings.problems import Path as Place
+from rotator.stores.embedded import EmbeddedStoreConfig
 
 __all__ = ["Names", "check_files", "check_rules", "find_warnings"]
 
@@ -39,6 +40,7 @@ def check_rules(settings: Settings, names: Names) -> Iterator[Broken]:
         yield from _check_schedule((*place, "rotation"), credential.rotation)
         yield from _check_overlap((*place, "rotation", "overlap"), credential)
         yield from _check_issuer(place, credential)
+        yield from _check_read_only(place, credential, settings)
         yield from _check_patience(place, credential, settings.millimetric.cache_time)
     yield from _check_shared(settings)
     yield from _check_engine(settings)
@@ -109,8 +111,15 @@ def _check_issuer(place: Place, credential: CredentialSettings) -> Iterator[Brok
                     (*place, "rotation", name),
                     f"`issuer: {NO_ISSUER}` mints nothing, so nothing can be rotated on a schedule: name an issuer",
                 )
-    elif credential.read_only:
+
+
+def _check_read_only(place: Place, credential: CredentialSettings, settings: Settings) -> Iterator[Broken]:
+    if not credential.read_only:
+        return
+    if credential.issuer != NO_ISSUER:
         yield (*place, "read_only"), f"needs `issuer: {NO_ISSUER}`: a new key would have to be written to the store"
+    elif isinstance(settings.stores.get(credential.store), EmbeddedStoreConfig):
+        yield (*place, "read_only"), "needs a store that others write to: the embedded store has no other writer"
 
 
 def _check_patience(place: Place, credential: CredentialSettings, cache_time: timedelta) -> Iterator[Broken]:

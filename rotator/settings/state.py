@@ -26,11 +26,17 @@ def find_state_dir(option: Path | None, environ: Mapping[str, str]) -> Path:
     return base / "rotator"
 
 
-def state_dir(option: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The state folder, made 0700 where it is missing. Raises `Misconfigured` where others could look into it, or it is another's."""
+def state_dir(option: Path | None = None, environ: Mapping[str, str] = os.environ, *, make: bool = True) -> Path:
+    """The state folder; where it is missing it is made, 0700, unless `make` is False.
+
+    Raises `Misconfigured` where others could look into it, or it is another's.
+    """
     path = find_state_dir(option, environ)
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not path.exists():
+            return path
         status = path.stat()
     except FileExistsError:
         raise Misconfigured(f"the state folder {path} is a file: name a folder with --state-dir or {STATE_DIR}") from None

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
-from rotator.domain.errors import RotatorError
+from rotator.domain.errors import Refused, RotatorError
+from rotator.domain.facts import Verdict
+from rotator.domain.ports import Answer, Holding, Issuer, Store
+from rotator.domain.record import Change
 from rotator.metrics import Metrics
-from rotator.settings import load_settings
-from rotator.wiring.runtime import Parts, build_parts, find_config_or_fail
+from rotator.settings import Settings, load_settings
+from rotator.settings.credentials import NO_ISSUER
+from rotator.stores.changes import ABSENT
+from rotator.wiring.runtime import build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
+
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +46,94 @@ class CheckReport:
 
 
 def check(config: Path | None, state_dir: Path, *, live: bool) -> CheckReport:
-    """Validate the configuration (raises `Misconfigured`); `live`: reach stores, issuers and targets too."""
+    """Validate the configuration (raises `Misconfigured`); `live`: reach stores, issuers and targets too. Makes and changes nothing."""
     path = find_config_or_fail(config)
     loaded = load_settings(path, os.environ)
     lines = [CheckLine("configuration", True, f"{path}: {_count(len(loaded.settings.credentials))}")]
     lines += [CheckLine("configuration", True, warning) for warning in loaded.warnings]
     if live:
-        parts = build_parts(loaded.settings, state_dir, SystemClock(), Metrics())
-        lines += list(_ask(parts))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            lines += pool.map(lambda ask: ask(), _gather_questions(loaded.settings, state_dir))
     return CheckReport(tuple(lines))
 
 
-def _ask(parts: Parts) -> Iterator[CheckLine]:
-    used = {c.issuer_name for c in parts.credentials.values()} - {"none"}
-    for name in sorted(used):
-        yield _line(f"issuer {name}", parts.issuers[name].check, "answers, and may be asked for keys")
-    for _, credential in sorted(parts.credentials.items()):
-        yield from _ask_credential(credential)
+class _Unmade:
+    """A store whose file the first start makes: opening it would make its key. It holds nothing and takes nothing."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def read(self, path: str) -> Holding:  # noqa: ARG002  # the port's signature
+        return Holding(ABSENT)
+
+    def commit(self, path: str, seen: Holding, change: Change) -> Holding:  # noqa: ARG002  # the port's signature
+        raise Refused(f"{self.file} is not made yet: {path} cannot be written")
+
+    def check(self, path: str) -> None:
+        """See `Store.check`: `find_unmade` has looked already."""
 
 
-def _ask_credential(credential: Credential) -> Iterator[CheckLine]:
-    def probe() -> str:
+_Question = Callable[[], CheckLine]
+
+
+def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question]:
+    clock, observe = SystemClock(), Metrics().on_remote
+    stores = _open_stores(settings, state_dir)
+    issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
+    targets, prober = build_targets(settings, state_dir, clock), build_prober(settings, clock, observe)
+    for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
+        yield partial(_line, f"issuer {name}", issuers[name].check, "answers, and may be asked for keys")
+    for name in sorted(settings.credentials):
+        yield from _question_credential(build_credential(settings, name, stores, issuers, targets, prober))
+
+
+def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:
+    opened: dict[str, Store] = {}
+    for name, config in settings.stores.items():
+        unmade = config.find_unmade(state_dir)
+        opened[name] = config.build(state_dir) if unmade is None else _Unmade(unmade)
+    return opened
+
+
+def _question_credential(credential: Credential) -> Iterator[_Question]:
+    store = credential.store
+    good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
+    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(store.check, credential.path), good)
+    for bound in credential.targets:
+        yield partial(
+            _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"
+        )
+    yield partial(_check_key, credential)
+
+
+def _check_key(credential: Credential) -> CheckLine:
+    part = f"key of {credential.name}"
+    try:
         holding = credential.store.read(credential.path)
         if holding.current is None:
-            return "none yet: the first one is minted by `rotator run`"
+            return CheckLine(part, True, _say_none(credential))
         answer = credential.prober.probe(holding.secrets[holding.current])
-        detail = f" ({answer.detail})" if answer.detail else ""
-        return f"{holding.current} is {answer.verdict}{detail} at {credential.prober.endpoint(holding.current.kind)}"
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    where = credential.prober.endpoint(holding.current.kind)
+    return CheckLine(part, answer.verdict is Verdict.ALIVE, f"{holding.current} {_judge(credential, answer, where)}")
 
-    place = f"store {credential.store_name}: {credential.path}"
-    yield _line(place, lambda: credential.store.check(credential.path), "readable and writable")
-    for bound in credential.targets:
-        yield _line(f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written")
-    yield _line(f"key of {credential.name}", probe, "")
+
+def _say_none(credential: Credential) -> str:
+    if credential.issuer_name == NO_ISSUER:
+        return f"none yet, and nothing mints one: put it at {credential.path} in the store {credential.store_name}"
+    return "none yet: the first one is minted by `rotator run`"
+
+
+def _judge(credential: Credential, answer: Answer, where: str) -> str:
+    detail = f" ({answer.detail})" if answer.detail else ""
+    if answer.verdict is Verdict.ALIVE:
+        return f"is alive{detail} at {where}"
+    if answer.verdict is Verdict.UNKNOWN:
+        return f"is not known to work: the endpoint gave no answer{detail} at {where}"
+    if credential.issuer_name == NO_ISSUER:
+        return f"is dead{detail} at {where}: put a working key into the store {credential.store_name}"
+    return f"is dead{detail} at {where}: replace it with `rotator rotate {credential.name}`"
 
 
 def _count(credentials: int) -> str:
@@ -79,7 +142,7 @@ def _count(credentials: int) -> str:
 
 def _line(part: str, ask: Callable[[], object], good: str) -> CheckLine:
     try:
-        said = ask()
+        ask()
     except RotatorError as problem:
         return CheckLine(part, False, str(problem))
-    return CheckLine(part, True, said if isinstance(said, str) else good)
+    return CheckLine(part, True, good)

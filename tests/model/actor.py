@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 from rotator.domain import decisions as do
@@ -28,7 +29,7 @@ from rotator.domain.facts import (
     Verdict,
 )
 from rotator.domain.reasons import Reason
-from rotator.domain.record import Orphan, Stage
+from rotator.domain.record import Orphan, Record, Stage
 from rotator.domain.standing import guard
 from tests.model import symbols as sym
 from tests.model.journal import ALIVE, DEAD, FEW, FEW_SPREAD, NEVER, NO_REFUSAL, NOT_SEEN, SEEN_BEFORE, UNKNOWN, Journal, Mem, Rot, Sight
@@ -113,6 +114,12 @@ class Decider:
     journals: list[Journal] = field(default_factory=list)
     numbers: dict[Journal, int] = field(default_factory=dict)
     known: dict[Look, Choices] = field(default_factory=dict)
+    records: dict[tuple[Any, ...], Record] = field(default_factory=dict)
+    hourly: Policy = field(init=False)
+    """the policy under which the hour of a sweep has passed"""
+
+    def __post_init__(self) -> None:
+        self.hourly = replace(self.policy, sweep_every=timedelta(0))
 
     def intern(self, journal: Journal) -> int:
         """The number of a journal."""
@@ -214,34 +221,41 @@ class Decider:
         record, current = self.docs.docs[look.doc]
         journal = self.journals[look.journal]
         memory, open_rotation = journal.memory, journal.rotation
-        levels = dict(passed.overlap)
         view = None
         if record is not None and record.attempt is not None:
             attempt = attempt_number(record.attempt.id)
             own = open_rotation is not None and attempt == open_rotation.attempt
             view = AttemptView(look.hand == attempt, own, passed.lease, look.barren == attempt)
-        if record is not None:
-            keys = tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys)
-            record = replace(record, keys=keys)
-            if memory is not None and memory.swept is not None and record.closed:
-                record = sym.with_swept(record, memory.swept)
-        promoted = record.current.key_id if record is not None and record.current is not None else None
-        policy = replace(self.policy, sweep_every=timedelta(0)) if passed.hour else self.policy
+        promoted = number(record.current.key_id) if record is not None and record.current is not None else NONE
+        sights = _with_asked(journal.sights, passed)
         return Facts(
-            policy=policy,
+            policy=self.hourly if passed.hour else self.policy,
             place=sym.PLACE,
-            record=record,
+            record=None if record is None else self._record(look.doc, passed, None if memory is None else memory.swept),
             current=current,
             memory=_memory(memory),
             rotation=_rotation(open_rotation),
             retirements=tuple(self._row(journal, k, revoked, passed) for k, revoked in journal.rows),
-            sightings=tuple(_sightings(s, passed, KEYS[s.key] == promoted) for s in _with_asked(journal.sights, passed)),
+            sightings=tuple(_sightings(s, _asked(s, passed, s.key == promoted)) for s in sights),
             targets=tuple(self._target(n, t, passed) for n, t in enumerate(look.targets)),
             attempt=view,
             due_at=NOW if look.due else None,
             clock_trusted=not passed.jumped,
             orphans_wait=look.orphans_wait,
         )
+
+    def _record(self, doc: int, passed: Passed, swept: tuple[int, ...] | None) -> Record:
+        """The document's record with the instants of this passing of time."""
+        key = (doc, passed.overlap, passed.verify, swept)
+        found = self.records.get(key)
+        if found is None:
+            record = self.docs.docs[doc][0]
+            assert record is not None
+            levels = dict(passed.overlap)
+            record = replace(record, keys=tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys))
+            found = record if swept is None or not record.closed else sym.with_swept(record, swept)
+            self.records[key] = found
+        return found
 
     def _aged(self, entry: Any, level: int, passed: Passed) -> Any:
         changes: dict[str, datetime] = {}
@@ -280,6 +294,7 @@ def _decision_on(facts: Facts, key: int) -> do.Decision | None:
     return next((d for k, d in retirement.decide_retirements(facts, NOW) if number(k) == key), None)
 
 
+@cache
 def _memory(memory: Mem | None) -> Memory | None:
     if memory is None:
         return None
@@ -288,6 +303,7 @@ def _memory(memory: Mem | None) -> Memory | None:
     return Memory(sym.UID, memory.generation, sym.PLACE, memory.recovered, swept, orphans)
 
 
+@cache
 def _rotation(rot: Rot | None) -> Rotation | None:
     if rot is None:
         return None
@@ -306,6 +322,8 @@ def _rotation(rot: Rot | None) -> Rotation | None:
 
 
 def _with_asked(sights: tuple[Sight, ...], passed: Passed) -> tuple[Sight, ...]:
+    if not passed.asked:
+        return sights
     unseen = passed.asked - {s.key for s in sights}
     return (*sights, *(Sight(key, ALIVE, SEEN_BEFORE) for key in sorted(unseen)))
 
@@ -321,9 +339,9 @@ def _start(sight: Sight, asked: datetime) -> datetime:
     return asked - timedelta(minutes=1 if sight.refusals == FEW else 10)
 
 
-def _sightings(sight: Sight, passed: Passed, is_current: bool) -> Sightings:
+@cache
+def _sightings(sight: Sight, asked: datetime) -> Sightings:
     """Instants of which every comparison that a decision makes comes out as the sight says."""
-    asked = _asked(sight, passed, is_current)
     if sight.alive == NOT_SEEN:
         alive = None
     elif sight.alive == SEEN_BEFORE:

@@ -101,7 +101,7 @@ class Model(Effects):
         return state
 
     def _on_outsider(self, state: State) -> Iterator[tuple[str, State]]:
-        """Someone writes a key of his own into the store's place and leaves the record; the key works, or does not."""
+        """Someone writes a key into the store's place and leaves the record: one of his own that works, or does not, or one of ours."""
         record, current = self.docs.docs[state.doc]
         if current == KEYS[OUTSIDER]:
             return
@@ -109,6 +109,12 @@ class Model(Effects):
             service = with_service(state.service, OUTSIDER, LIVES if works else GONE)
             changed = self._mintable(state)._replace(service=service)
             yield "works" if works else "dead", self._written(changed, self.docs.intern((record, KEYS[OUTSIDER])), ("outsider",))
+        if self._revoking(state):
+            return
+        for key in range(OUTSIDER):
+            if service_of(state.service, key) == LIVES and KEYS[key] != current:
+                ours = self.docs.intern((record, KEYS[key]))
+                yield f"key {key}", self._written(self._mintable(state), ours, ("outsider",))
 
     def _on_overwrite(self, state: State) -> Iterator[tuple[str, State]]:
         service = with_service(state.service, OUTSIDER, LIVES)
@@ -143,7 +149,8 @@ class Model(Effects):
     def _revoking(self, state: State) -> bool:
         """A look, or a revoke that was decided, is on its way: what happens after that look is nobody's fault."""
         plans = {self.rep(state, r).plan[:1] for r in range(len(state.reps))}
-        return bool(plans & {("obs",), ("revoke",), ("doom",)}) or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
+        on_the_way = {("obs",), ("revoke",), ("doom",), ("doom-orphan",), ("revoke-orphan",)}
+        return bool(plans & on_the_way) or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
 
     def _on_by_hand(self, state: State) -> Iterator[tuple[str, State]]:
         """A person revokes what he was asked to revoke."""

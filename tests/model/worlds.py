@@ -78,7 +78,7 @@ LONG: tuple[World, ...] = (
     _one("routine, one replica, three faults", ALL_FAULTS, 3, events=events(due=1)),
     _two("two rotations in a row, two replicas", events=events(due=2)),
     _one("two rotations in a row, two faults", EFFECT_FAULTS, 2, events=events(due=2), coarse=True),
-    _two("abandon, two replicas, at most four keys", events=events(due=1, abandon=1), attempts=4, liveness=False),
+    _two("abandon, two replicas, at most two keys", events=events(due=1, abandon=1), attempts=2, liveness=False),
     _two("write from outside, during a rotation, two replicas", events=events(due=1, outsider=1)),
     _two("bootstrap, every effect's faults", EFFECT_FAULTS, empty=True),
     _one("two leaks", frozenset({"crash"}), events=events(due=1, leak=2), coarse=True),

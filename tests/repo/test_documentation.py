@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rotator.domain.reasons import Reason
+from rotator.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -20,6 +21,16 @@ def test_every_parking_reason_says_what_to_do() -> None:
     parked = (DOCS / "errors.md").read_text().split("## Waiting")[0]
     for row in re.findall(r"^\| `[a-z-]+` \|.*$", parked, re.MULTILINE):
         assert row.count(" | ") == 3, row
+
+
+def test_the_readme_s_configuration_loads(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    whole = [block for block in blocks if "installation:" in block]
+    assert len(whole) == 1
+    (tmp_path / "rotator.yaml").write_text(whole[0])
+    loaded = load_settings(tmp_path / "rotator.yaml", {}, files=False)
+    assert loaded.warnings == ()
+    assert loaded.settings.credentials.keys() == {"checkout-read"}
 
 
 def test_links_between_pages_lead_somewhere() -> None:

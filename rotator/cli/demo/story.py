@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import NoReturn
 
 import click
 
@@ -50,7 +53,7 @@ def run_demo() -> int:
     teller = Teller()
     click.echo("rotator demo: a stand-in for Millimetric, a daemon and five MCP client files, in a temporary folder with its own HOME.")
     try:
-        with build_stage(_EVERY) as stage:
+        with _ending_on_signals(), build_stage(_EVERY) as stage:
             for act in ACTS:
                 act(stage, teller)
             folder = stage.folder
@@ -62,6 +65,24 @@ def run_demo() -> int:
     return 0
 
 
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind as Ctrl-C does: what the demo started ends with it, and its folder with the keys in it goes."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def end(number: int, _frame: object) -> NoReturn:
+        for other in numbers:  # a second one must not break the tidying off
+            signal.signal(other, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    former = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 def first_keys(stage: Stage, teller: Teller) -> None:
     """Three credentials that never had a key."""
     teller.act("1. Three credentials, no key yet")
@@ -70,7 +91,8 @@ def first_keys(stage: Stage, teller: Teller) -> None:
     wait_for("the first rotations close", lambda: all(s["key_id"] for s in stage.statuses().values()))
     for name, clients in HOLDERS.items():
         held = {str(key.key_id) for key in (stage.key_in(c) for c in clients) if key is not None}
-        teller.holds(f"{name}: {', '.join(clients)} hold(s) {', '.join(held)}", len(held) == 1)
+        verb = "holds" if len(clients) == 1 else "hold"
+        teller.holds(f"{name}: {', '.join(clients)} {verb} {', '.join(held)}", len(held) == 1)
     modes = {(stage.home / file).stat().st_mode & 0o777 for _, file in CLIENTS.values()}
     teller.holds("every file is 0600", modes == {0o600})
     teller.holds("Cursor's own entry is still there", '"mine"' in (stage.home / ".cursor/mcp.json").read_text())

@@ -26,11 +26,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading. `keep`: never wrapped. `right`: numbers."""
+    """A heading. `keep`: not wrapped while there is room. `right`: numbers. `drop`: where words would be torn apart, the column with the
+    lowest number is left out first; 0: never."""
 
     heading: str
     keep: bool = False
     right: bool = False
+    drop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ class Gap:
 
 
 Block = Table | Note | Gap
+
+_GAP = 2
+"""Blanks between two columns."""
 
 
 def render(blocks: Sequence[Block], width: int, *, colour: bool = False) -> str:
@@ -92,7 +97,7 @@ def _print(console: Console, block: Block) -> None:
     else:
         if block.title:
             console.print(f"{'':{block.indent}}{block.title}", style=STRONG if console.is_terminal else None)
-        console.print(Padding(_build_table(block), (0, 0, 0, block.indent), expand=False))
+        console.print(Padding(_build_table(block, console.width - block.indent), (0, 0, 0, block.indent), expand=False))
 
 
 def _print_note(console: Console, note: Note) -> None:
@@ -104,15 +109,45 @@ def _print_note(console: Console, note: Note) -> None:
         console.print(Text(" " * (note.indent + (note.hang if number else 0))) + line, no_wrap=True, overflow="ignore", crop=False)
 
 
-def _build_table(table: Table) -> RichTable:
+def _build_table(table: Table, room: int) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    built = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style=DIM)
-    for column in table.columns:
+    rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in table.rows]
+    texts = [[column.heading, *(clean(row[number].text) for row in rows)] for number, column in enumerate(table.columns)]
+    shown, widths = _find_widths(table.columns, texts, room)
+    built = RichTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False, header_style=DIM)
+    for number, width in zip(shown, widths, strict=True):
+        column = table.columns[number]
         justify: Literal["left", "right"] = "right" if column.right else "left"
-        built.add_column(column.heading, no_wrap=column.keep, overflow="fold", justify=justify)
-    for row in table.rows:
-        cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-        built.add_row(*[Text(clean(cell.text), style=cell.style) for cell in cells])
+        built.add_column(column.heading, width=width, overflow="fold", justify=justify)
+    for line, row in enumerate(rows):
+        built.add_row(*[Text(texts[number][line + 1], style=row[number].style) for number in shown])
     return built
+
+
+def _find_widths(columns: Sequence[Column], texts: Sequence[Sequence[str]], room: int) -> tuple[list[int], list[int | None]]:
+    """Which columns are shown and how wide they are, so that no word is torn apart where that can be had; None: as it comes."""
+    from rich.cells import cell_len
+
+    whole = [max(map(cell_len, column)) for column in texts]
+    words = [max(cell_len(word) for text in column for word in [*text.split(), ""]) for column in texts]
+    least = [whole[n] if column.keep else words[n] for n, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    for number in sorted((n for n, column in enumerate(columns) if column.drop), key=lambda n: columns[n].drop):
+        if _total(least, shown) > room:
+            shown.remove(number)
+    if _total(least, shown) > room:
+        least = words
+    spare = room - _total(least, shown)
+    if spare < 0:
+        return shown, [None] * len(shown)
+    widths = dict.fromkeys(shown, 0)
+    for left, number in enumerate(sorted(shown, key=lambda n: whole[n] - least[n])):
+        more = min(whole[number] - least[number], spare // (len(shown) - left))
+        widths[number], spare = least[number] + more, spare - more
+    return shown, [widths[number] for number in shown]
+
+
+def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(widths[number] for number in shown) + _GAP * (len(shown) - 1)

@@ -12,8 +12,8 @@ from rotator.cli.present.words import Row, is_worth_showing, render_event
 _ROTATIONS = (
     Column("OPENED (UTC)", keep=True),
     Column("CREDENTIAL"),
-    Column("REASON"),
-    Column("TOOK", keep=True, right=True),
+    Column("REASON", drop=2),
+    Column("TOOK", keep=True, right=True, drop=1),
     Column("OUTCOME"),
     Column("NEW KEY", keep=True),
 )
@@ -21,9 +21,9 @@ _RETIREMENTS = (
     Column("RETIRED (UTC)", keep=True),
     Column("CREDENTIAL"),
     Column("KEY", keep=True),
-    Column("WHY"),
+    Column("WHY", drop=2),
     Column("OUTCOME"),
-    Column("TOOK", keep=True, right=True),
+    Column("TOOK", keep=True, right=True, drop=1),
 )
 _STEPS = (Column("TIME (UTC)", keep=True), Column("CREDENTIAL"), Column("STEP"))
 _OUTCOMES = {"distributed": GOOD, "dead": GOOD, "confirmed-elsewhere": GOOD, "abandoned": WARN}

@@ -12,11 +12,11 @@ from rotator.cli.present.words import Row, render_wait
 _COLUMNS = (
     Column("CREDENTIAL"),
     Column("KEY", keep=True),
-    Column("AGE", keep=True, right=True),
-    Column("EXPIRES", keep=True),
+    Column("AGE", keep=True, right=True, drop=2),
+    Column("EXPIRES", keep=True, drop=3),
     Column("PHASE"),
-    Column("CONSUMERS"),
-    Column("NEXT", keep=True),
+    Column("CONSUMERS", keep=True, drop=4),
+    Column("NEXT", keep=True, drop=1),
 )
 _QUIET_WAITS = {"not-due"}
 
@@ -32,6 +32,11 @@ def build_status(credentials: Sequence[Row], now: datetime, *, verbose: bool) ->
         if concerns or details:
             blocks += [Gap(), Note(str(credential["name"]), STRONG), *concerns, *details]
     return [*blocks, Gap(), Note(_summarise(credentials), DIM)]
+
+
+def needs_person(credential: Row) -> bool:
+    """Whether it waits for a person: something is parked, or its journal was lost and nobody has looked at what the store holds."""
+    return bool(credential.get("parked") or credential.get("recovered"))
 
 
 def _build_row(credential: Row, now: datetime) -> tuple[Cell | str, ...]:
@@ -97,7 +102,13 @@ def _build_details(credential: Row, now: datetime) -> Iterator[Block]:
             yield Note(f"waits: {render_wait(wait, now)}", indent=2)
     targets = credential.get("targets") or ()
     if targets:
-        columns = (Column("CONSUMER"), Column("KEY", keep=True), Column("STATE"), Column("SINCE", keep=True), Column("ACTIVE"))
+        columns = (
+            Column("CONSUMER"),
+            Column("KEY", keep=True),
+            Column("STATE"),
+            Column("SINCE", keep=True, drop=2),
+            Column("ACTIVE", drop=1),
+        )
         rows = tuple(
             (
                 str(t.get("name")),
@@ -132,12 +143,12 @@ def _build_details(credential: Row, now: datetime) -> Iterator[Block]:
 
 
 def _summarise(credentials: Sequence[Row]) -> str:
-    parked = sum(1 for c in credentials if c.get("parked"))
+    waiting = sum(1 for c in credentials if needs_person(c))
     behind = sum(1 for c in credentials if any(t.get("state") != "current" for t in c.get("targets") or ()))
     dying = sum(len(c.get("retirements") or ()) for c in credentials)
     said = [count(len(credentials), "credential")]
-    if parked:
-        said.append(f"{parked} waiting for a person")
+    if waiting:
+        said.append(f"{waiting} waiting for a person")
     if behind:
         said.append(f"{behind} with consumers behind")
     if dying:

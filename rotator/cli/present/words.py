@@ -80,6 +80,10 @@ _LOOKED_AT_AGAIN = frozenset(
     {"targets-behind", "confirming", "no-witness", "held-elsewhere", "current-unproven", "verifying", "store-unreachable", "attempt-held"}
 )
 """Waits whose time is that of the next look, not that of their end."""
+_TRIED_AGAIN = frozenset(
+    {"backing-off", "issuer-unreachable", "unreachable", "answer-lost", "rate-limited", "conflict", "refused", "failed"}
+)
+"""Waits whose time is that of the next try."""
 
 
 def render_event(event: Row) -> str:
@@ -123,7 +127,7 @@ def split_wait(wait: Row, now: datetime) -> tuple[str, str]:
         return said, ""
     span = until - now
     at = render_clock(wait["until"]) if span < timedelta(hours=12) else f"{render_stamp(wait['until'])} UTC"
-    word = "looked at again at" if reason in _LOOKED_AT_AGAIN else "until"
+    word = "looked at again at" if reason in _LOOKED_AT_AGAIN else "tried again at" if reason in _TRIED_AGAIN else "until"
     return said, f"{word} {at}, in {render_span(timedelta(seconds=int(span.total_seconds())))}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rotator.domain import decisions as do
 from rotator.domain import record as store
+from rotator.domain.credential import BoundTarget
 from rotator.domain.errors import (
     AnswerLost,
     Conflict,
@@ -13,6 +14,7 @@ from rotator.domain.errors import (
     Misconfigured,
     NeedsHuman,
     Permanent,
+    Refused,
     Retry,
     RotatorError,
     Unreachable,
@@ -34,7 +36,7 @@ def preflight(work: Work, action: do.Preflight) -> Lines:
         credential.issuer.check()
         for bound in credential.targets:
             if action.targets and bound.required:
-                bound.target.check(credential.name)
+                _check_target(work, bound)
     except RotatorError as problem:
         now, before = work.now(), work.mind.preflight.get(credential.name)
         since = before.since if before is not None else now
@@ -42,6 +44,16 @@ def preflight(work: Work, action: do.Preflight) -> Lines:
         raise
     work.mind.preflight.pop(credential.name, None)
     return (SaveRotation(replace(work.rotation, preflight_at=work.now())),)
+
+
+def _check_target(work: Work, bound: BoundTarget) -> None:
+    seen = work.look.observations.get(bound.name)
+    try:
+        bound.target.check(work.credential.name)
+    except Refused as problem:
+        recognised = seen is not None and seen.problem is None
+        if problem.reason is not Reason.FOREIGN_ENTRY or not recognised:
+            raise
 
 
 def plan_attempt(work: Work, _action: do.OpenAttempt) -> Lines:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from rotator.domain.errors import Misconfigured
 from rotator.stores.embedded.files import explained
 from rotator.stores.embedded.master_key import MasterKey, ensure_key_file, load_key_env, load_key_file, load_key_from_keyring
 from rotator.stores.embedded.store import EmbeddedStore, find_lock
@@ -76,8 +77,27 @@ class EmbeddedStoreConfig(BaseModel):
 
     def build(self, state_dir: Path) -> EmbeddedStore:
         """The open store. Makes the state folder (0700) and the default key file where they are missing. Raises `Misconfigured`."""
-        path = state_dir / (self.path or Path("store.bin")).expanduser()
+        path = self._get_path(state_dir)
         return EmbeddedStore(path, self._load_key(state_dir, path))
+
+    def find_unmade(self, state_dir: Path) -> Path | None:
+        """The encrypted file where the first start has yet to make it; None where it is there. Makes nothing.
+
+        Raises `Misconfigured` for what would stop that start: a named master key that can't be used, a folder that can't be written.
+        """
+        path = self._get_path(state_dir)
+        if os.path.lexists(path):
+            return None
+        if self.master_key is not None:
+            self._load_key(state_dir, path)
+        for folder in {path.parent, state_dir}:
+            there = next(one for one in (folder, *folder.parents) if one.exists())
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise Misconfigured(f"{path} cannot be made: {there} is not writable; change that, or name another `path` or state folder")
+        return path
+
+    def _get_path(self, state_dir: Path) -> Path:
+        return state_dir / (self.path or Path("store.bin")).expanduser()
 
     def _load_key(self, state_dir: Path, path: Path) -> MasterKey:
         place = self.master_key

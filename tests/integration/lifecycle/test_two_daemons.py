@@ -19,7 +19,7 @@ from tests.support.scenes import is_settled, parked
 
 NAMES = tuple(f"key{number}" for number in range(5))
 ROUNDS = 50
-"""rotations in all, of all credentials together"""
+"""rotations that both daemons opened, of all credentials together"""
 EVERY = "2s"
 
 
@@ -67,10 +67,11 @@ def running_twins(sites: tuple[Site, Site]) -> Iterator[tuple[DaemonProcess, Dae
             yield first, second
 
 
-def count_opened(daemon: DaemonProcess) -> Counter[str]:
-    """Which keys a journal saw a rotation of."""
-    rotations = daemon.get("/api/v1/rotations", limit=1000)["rotations"]
-    return Counter(str(row["replaces"]) for row in rotations if row["reason"] == "scheduled")
+def opened_by_both(twins: tuple[DaemonProcess, DaemonProcess]) -> set[str]:
+    """The keys that both journals opened a scheduled rotation of."""
+    listed = [daemon.get("/api/v1/rotations", limit=1000)["rotations"] for daemon in twins]
+    first, second = ({str(row["replaces"]) for row in rows if row["reason"] == "scheduled"} for rows in listed)
+    return first & second
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_due_in_both_at_once(tmp_path: Path, sandbox: SandboxProcess) -> None:
     with running_twins(build_twins(tmp_path, sandbox)) as twins, consuming(sandbox.url, *files) as consumer:
         for daemon in twins:
             schedule(daemon, EVERY)
-        wait_until(lambda: sum(generations(twins[0]).values()) >= ROUNDS + len(NAMES), 200, every=0.5, what=f"{ROUNDS} rotations")
+        wait_until(lambda: len(opened_by_both(twins)) >= ROUNDS, 200, every=0.5, what=f"{ROUNDS} rotations opened by both")
         for daemon in twins:
             schedule(daemon, None)
         for daemon in twins:
@@ -88,10 +89,9 @@ def test_due_in_both_at_once(tmp_path: Path, sandbox: SandboxProcess) -> None:
                 daemon.wait_for(name, lambda status: is_settled(status, status["generation"]) and not status["orphans"], 60)
         ensure_one_key_each(twins, sandbox)
         ensure_in_order(consumer)
-        both = set(count_opened(twins[0])) & set(count_opened(twins[1]))
+        both = opened_by_both(twins)
         rotations = sum(generations(twins[0]).values()) - len(NAMES)
         sys.stdout.write(f"{rotations} rotations, {len(both)} of them opened by both daemons; {consumer.calls} calls of a consumer\n")
-        assert len(both) > ROUNDS // 2
         for daemon in twins:
             assert daemon.get("/api/v1/audit")["problems"] == []
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from rotator.domain.credential import BoundTarget, Credential
@@ -69,6 +69,7 @@ class World:
     leaked: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     generations: list[int] = field(default_factory=list)
+    before_delivery: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.file = self.folder / "place" / "one.key"
@@ -93,7 +94,7 @@ class World:
     def start(self) -> None:
         """A new process, as far as memory goes."""
         self.journal = SqliteJournal(self.folder / "journal.db", self.clock.now())
-        self.engine = Engine(self.journal, self.clock, TIMING, Hooks(on_step=lambda *_: self.look()))
+        self.engine = Engine(self.journal, self.clock, TIMING, Hooks(on_step=lambda step, *_: self.follow(step)))
         self.engine.set_credentials({NAME: self.credential}, {"sandbox": self.issuer})
         self.operations = Operations(self.engine)
 
@@ -106,9 +107,16 @@ class World:
         self.prober.close()
         self.issuer.close()
 
+    def follow(self, step: str) -> None:
+        """After every step."""
+        if step == "promote" and self.before_delivery is not None:
+            self.before_delivery()
+        self.look()
+
     def look(self) -> None:
-        """A consumer's look, after every step."""
-        held = held_by(self.file) if self.file.parent.is_dir() else None
+        """A consumer's look. Who cannot be reached works on with what it holds."""
+        file = self.file if self.file.parent.is_dir() else self.folder / "aside" / self.file.name
+        held = held_by(file)
         if held is None:
             return
         with self.sandbox.service.lock:
@@ -210,22 +218,36 @@ class World:
 
 
 WISHES = ("rotate", "rotate", "rotate at once", "leak", "leak a retiring key", "abandon", "rollback", "retry", "sync", "adopt")
+EFFECTS = ("status", "drop_before", "drop_after", "late", "html_401", "auth_outage", "garbage", "redirect", "rate_limited")
+
+
+def is_an_answer(rule: dict[str, Any]) -> bool:
+    """A 200 to a revoke is the issuer's word that it was done, whatever the body: one that lies is another matter than bad weather."""
+    return rule["effect"] != "garbage" or rule["operation"] not in ("revoke", "any")
+
+
 RULES = st.fixed_dictionaries(
     {
         "operation": st.sampled_from(("mint", "list", "revoke", "mcp", "mcp", "any")),
-        "effect": st.sampled_from(
-            ("status", "drop_before", "drop_after", "late", "html_401", "auth_outage", "garbage", "redirect", "rate_limited")
-        ),
+        "effect": st.sampled_from(EFFECTS),
         "times": st.integers(1, 12),
         "seconds": st.just(LATE),
         "status": st.sampled_from((500, 502, 503)),
     }
+).filter(is_an_answer)
+LOST_MINT = st.builds(
+    lambda effect, times: [{"operation": "mint", "effect": effect, "times": times, "seconds": LATE}],
+    st.sampled_from(("drop_after", "late")),
+    st.integers(1, 2),
 )
+SPANS = st.sampled_from((1, 5, 20, 45, 120, 900))
 EVENTS: st.SearchStrategy[tuple[str, Any]] = st.one_of(
     st.tuples(st.just("ask"), st.sampled_from(WISHES)),
     st.tuples(st.just("fault"), st.lists(RULES, min_size=1, max_size=3)),
-    st.tuples(st.just("live"), st.sampled_from((1, 5, 20, 45, 120, 900))),
+    st.tuples(st.just("live"), SPANS),
     st.tuples(st.sampled_from(("visit", "calm", "restart", "away", "back")), st.none()),
+    st.tuples(st.just("rotate under"), st.tuples(LOST_MINT | st.lists(RULES, min_size=1, max_size=2), SPANS)),
+    st.tuples(st.just("rotate without the target"), SPANS),
 )
 
 
@@ -243,6 +265,18 @@ def play(world: World, event: tuple[str, Any]) -> None:
         world.fault([])
     elif kind == "restart":
         world.restart()
+    elif kind == "rotate under":
+        world.fault(parse_rules(what[0]))
+        world.ask("rotate")
+        world.live(timedelta(seconds=what[1]))
+    elif kind == "rotate without the target":
+        world.move_target(away=False)
+        world.ask("rotate")
+        # Away between the preflight, which would see it, and the delivery.
+        world.before_delivery = lambda: world.move_target(away=True)
+        world.live(timedelta(seconds=what))
+        world.before_delivery = None
+        world.look()
     else:
         world.move_target(away=kind == "away")
 
@@ -260,6 +294,8 @@ def place() -> Iterator[tuple[SandboxServer, FakeClock]]:
     max_examples=int(os.environ.get("WEATHER_EXAMPLES", "25")),
     deadline=None,
     database=None,
+    # Shrinking takes minutes here; WEATHER_SHRINK=1 is for who looks into a failure.
+    phases=[Phase.generate, *([Phase.shrink] if os.environ.get("WEATHER_SHRINK") else [])],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(events=st.lists(EVENTS, min_size=4, max_size=14))

@@ -221,6 +221,7 @@ def test_what_is_no_key_on_stdin_is_refused_without_repeating_it(stdin: str, cal
 
 def test_a_refused_report_ends_with_its_message(call: Call, leaked: StubDaemon) -> None:
     leaked.routes["POST /api/v1/leak"] = Problem(409, "refused", f"no credential holds key {OLD}", 1)
+    leaked.routes["GET /api/v1/retirements"] = {"retirements": [a_retirement(outcome="rolled-back")]}
     result = call("leak", OLD)
     assert result.exit_code == 1
     assert "no credential holds" in result.stderr
@@ -243,3 +244,49 @@ def test_another_key_that_a_person_must_revoke_does_not_end_it(call: Call, leake
     leaked.routes["GET /api/v1/credentials/checkout-read"] = {**status, "parked": parked, "seen_at": at(minutes=1)}
     leaked.routes["GET /api/v1/retirements"] = [{"retirements": [a_retirement()]}] * 9 + leaked.routes["GET /api/v1/retirements"][-1:]
     assert call("leak", OLD).exit_code == 0
+
+
+def test_what_became_of_the_key_before_the_report_does_not_end_it(call: Call, leaked: StubDaemon) -> None:
+    former = a_retirement(id="ret0", why="replaced", opened_at=at(minutes=-9), closed_at=at(minutes=-5), outcome="rolled-back")
+    statuses: Any = leaked.routes["GET /api/v1/credentials/checkout-read"]
+    first = statuses[0]
+    first["retirements"] = [{"id": "ret0", "key_id": OLD, "phase": "revoked", "why": "replaced", "revoked_at": at(minutes=-7)}]
+    then: Any = leaked.routes["GET /api/v1/retirements"]
+    answers = [[former], [former], *([*answer["retirements"], former] for answer in then)]
+    leaked.routes["GET /api/v1/retirements"] = [{"retirements": rows} for rows in answers]
+    result = call("leak", OLD, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["stories"][0]["retirement"]["id"] == "ret1"
+    leaked.routes["GET /api/v1/retirements"] = {"retirements": [former]}
+    leaked.routes["GET /api/v1/credentials/checkout-read"] = first
+    assert call("leak", OLD, "--timeout", "1s").exit_code == 1
+    assert "it is not revoked yet" in call("leak", OLD, "--timeout", "1s").stdout
+
+
+def test_the_wait_says_when_it_can_end(call: Call, leaked: StubDaemon) -> None:
+    assert "its death can be proven one cache time after that at the earliest" in call("leak", OLD).stdout
+
+
+def test_a_key_that_was_proven_dead_already_is_no_failure(call: Call, leaked: StubDaemon) -> None:
+    leaked.routes["POST /api/v1/leak"] = Problem(409, "refused", f"no credential holds key {OLD}: revoke it in the dashboard", 1)
+    dead = a_retirement(revoked_at=at(), closed_at=at(minutes=9), confirmed_at=at(minutes=8), outcome="dead")
+    leaked.routes["GET /api/v1/retirements"] = {"retirements": [a_retirement(outcome="rolled-back"), dead]}
+    result = call("leak", OLD)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{OLD} was a key of checkout-read, proven dead at 2026-11-22 18:08:00 UTC\n"
+    assert leaked.asked[-1].query["key_id"] == OLD
+    assert json.loads(call("leak", OLD, "--json").stdout)["retirements"] == [dead]
+    leaked.routes["POST /api/v1/leak"] = Problem(409, "refused", "checkout-read cannot be marked", 1)
+    assert call("leak", OLD).exit_code == 1
+
+
+def test_a_key_as_it_stands_in_a_header_is_taken(call: Call, leaked: StubDaemon) -> None:
+    key = a_full_key()
+    assert call("leak", "--no-wait", stdin=f"Bearer {key}\n").exit_code == 0
+    assert leaked.posts("/api/v1/leak") == [{"key": key}]
+
+
+def test_the_name_of_a_credential_is_no_key_id(call: Call, leaked: StubDaemon) -> None:
+    result = call("leak", "checkout-read")
+    assert result.exit_code == 2
+    assert "rotator status NAME" in result.stderr

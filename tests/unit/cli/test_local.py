@@ -105,6 +105,92 @@ def test_the_sandbox_must_forget(call: Call) -> None:
     assert call("sandbox", "--cache-time", "never").exit_code == 2
 
 
+def test_a_wrong_configuration_in_json(call: Call, config: Path) -> None:
+    config.write_text("installation: test\ncredentals: {}\nengine: {workers: many}\n")
+    result = call("check", "--json", "-c", str(config))
+    assert result.exit_code == 3
+    answer = json.loads(result.stdout)
+    assert answer["ok"] is False
+    assert [(line["part"], line["ok"]) for line in answer["lines"]] == [("configuration", False)] * 2
+
+
+def test_a_configuration_that_cannot_be_read_is_exit_code_3(call: Call, tmp_path: Path) -> None:
+    for name in (".", "none.yaml"):
+        result = call("check", "-c", str(tmp_path / name))
+        assert result.exit_code == 3
+        assert str(tmp_path / name) in result.stderr
+
+
+_CREDENTIAL = """
+installation: test
+millimetric: {endpoint: "http://127.0.0.1:1", trusted_endpoints: ["http://127.0.0.1:1"]}
+issuers: {admin: {type: http, base_url: "http://127.0.0.1:1", auth: {type: bearer, token_env: HOME}}}
+credentials: {a: {kind: rk, path: test/a, issuer: admin}}
+"""
+
+
+def test_live_makes_nothing_before_the_first_start(call: Call, config: Path, tmp_path: Path) -> None:
+    config.write_text(_CREDENTIAL)
+    state = tmp_path / "deep" / "state"
+    result = call("check", "--live", "-c", str(config), "--state-dir", str(state))
+    assert result.exit_code == 1, result.output
+    assert "will be made at the first start" in result.stdout
+    assert "Connection refused" in result.stdout
+    assert "Errno" not in result.output
+    assert not state.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ok", "text"),
+    [("alive", True, "is alive"), ("dead", False, "`rotator rotate a`"), ("unknown", False, "the endpoint gave no answer")],
+)
+def test_live_says_whether_the_current_key_works(verdict: str, ok: bool, text: str) -> None:
+    from datetime import UTC, datetime
+    from types import SimpleNamespace
+
+    from rotator.domain.facts import Verdict
+    from rotator.domain.keys import parse_key_id
+    from rotator.domain.ports import Answer
+    from rotator.wiring.checking import _check_key
+
+    key = parse_key_id("rk_live_99887766")
+    holding = SimpleNamespace(current=key, secrets={key: None})
+    answer = Answer(Verdict(verdict), datetime.now(UTC))
+    prober = SimpleNamespace(probe=lambda _: answer, endpoint=lambda _: "http://127.0.0.1:1")
+    store = SimpleNamespace(read=lambda _: holding)
+    credential: Any = SimpleNamespace(name="a", path="p", store_name="s", store=store, prober=prober, issuer_name="admin")
+    line = _check_key(credential)
+    assert line.ok is ok
+    assert text in line.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_told_to_end_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    def running() -> bool:
+        return any(tmp_path.glob("rotator-demo-*/state/daemon.json"))
+
+    def children() -> list[str]:
+        named = f"{tmp_path}/rotator-demo-".encode()
+        return [p.parent.name for p in Path("/proc").glob("[0-9]*/environ") if _holds(p, named)]
+
+    with start("demo", TMPDIR=str(tmp_path)) as process:
+        wait_until(running)
+        assert children()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=_DEADLINE)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert list(tmp_path.glob("rotator-demo-*")) == []
+    assert children() == []
+
+
+def _holds(environ: Path, text: bytes) -> bool:
+    try:
+        return text in environ.read_bytes()
+    except OSError:  # it has ended, or is another's
+        return False
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     """Waits for a condition, at most until the deadline."""
     pause = threading.Event()

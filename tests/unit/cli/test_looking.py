@@ -69,3 +69,10 @@ def test_verify_says_whether_the_trail_is_whole(call: Call, stub: StubDaemon) ->
     assert "line 3 was removed" in broken.stdout
     assert call("history", "--verify", "--json").exit_code == 1
     assert call("history", "--verify", "checkout-read").exit_code == 2
+
+
+def test_what_was_recovered_from_a_lost_journal_waits_for_a_person(call: Call, stub: StubDaemon) -> None:
+    stub.routes["GET /api/v1/credentials"] = {"credentials": [a_status("a", recovered=True), a_status("b")]}
+    result = call("status", "--exit-code")
+    assert "2 credentials, 1 waiting for a person" in result.stdout
+    assert result.exit_code == 4

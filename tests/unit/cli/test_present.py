@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rotator.cli.present.blocks import Note, Table, render
+from rotator.cli.present.status import build_status
+from tests.unit.cli.build import NEW, NOW, a_status
 from tests.unit.cli.golden_texts import CASES, GOLDEN, WIDTHS
 
 
@@ -36,3 +38,11 @@ def test_foreign_text_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "be\\x1b[2Jware\\u202e\\x07" in shown
+
+
+@pytest.mark.parametrize(("width", "lost"), [(80, set()), (76, {"NEXT"}), (68, {"NEXT", "AGE"}), (60, {"NEXT", "AGE", "EXPIRES"})])
+def test_a_narrow_terminal_costs_columns_and_tears_no_name_apart(width: int, lost: set[str]) -> None:
+    name = "reports-of-the-night"
+    head, row, *_ = render(build_status([a_status(name)], NOW, verbose=False), width).splitlines()
+    assert {"CREDENTIAL", "KEY", "AGE", "EXPIRES", "PHASE", "CONSUMERS", "NEXT"} - set(head.split()) == lost
+    assert row.startswith(f"{name}  {NEW}  ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -16,7 +17,10 @@ import pytest
 
 from rotator.cli.completion import find_names
 from rotator.cli.connection import find_state_dir
-from tests.unit.cli.build import a_rotation, a_status
+from rotator.cli.failures import render_failure
+from rotator.cli.output import _Live
+from rotator.domain.errors import RotatorError
+from tests.unit.cli.build import NOW, a_rotation, a_status
 from tests.unit.cli.stub import TOKEN, StubDaemon
 from tests.unit.cli.test_following import ACCEPTED
 
@@ -72,6 +76,7 @@ def test_ctrl_c_is_exit_code_130_and_says_that_the_daemon_goes_on(stub: StubDaem
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the daemon goes on" in out
+    assert "FAILED" not in out
     assert err.strip() == "rotator: interrupted"  # the line break before it ends the terminal's ^C
 
 
@@ -168,3 +173,23 @@ def test_the_state_folder_is_where_the_settings_say(option: Path | None, environ
     from rotator.settings.state import find_state_dir as settings_say
 
     assert find_state_dir(option, environ) == settings_say(option, environ)
+
+
+def test_a_cause_is_not_told_twice() -> None:
+    problem = RotatorError("cannot listen on 127.0.0.1:1: Address already in use")
+    problem.__cause__ = OSError(98, "Address already in use")
+    assert list(render_failure(problem)) == ["rotator: cannot listen on 127.0.0.1:1: Address already in use"]
+    problem.__cause__ = OSError(13, "Permission denied")
+    assert list(render_failure(problem))[1:] == ["  because: Permission denied"]
+
+
+def test_times_of_progress_are_utc_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    stream = io.StringIO()
+    try:
+        _Live(stream).say(NOW, "promoted")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert stream.getvalue() == "18:00:00   ok promoted\n"

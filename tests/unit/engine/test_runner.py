@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -12,9 +12,11 @@ import pytest
 from rotator.domain import record as store
 from rotator.domain.errors import Conflict, RateLimited, Refused, Unreachable
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Event
+from rotator.domain.ports import Answer, Event
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Change
+from rotator.domain.secret import Secret
+from rotator.domain.timing import Schedule
 from rotator.engine import runner
 from tests.support.fakes import FakeProber
 from tests.unit.engine.conftest import QUICK, Rig, settled
@@ -239,25 +241,87 @@ def test_targets_that_are_behind_park_and_the_old_key_lives(rig: Rig) -> None:
     assert first not in rig.service.list_alive()
 
 
+class Flickering(FakeProber):
+    """An outage of authentication that ends for a moment, twice: each time right after a new key was refused."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig.service)
+        self.clock = rig.clock
+        self.flickers: list[datetime] = []
+        self.back_at = datetime.max.replace(tzinfo=UTC)
+        self.away = False
+
+    def begin(self) -> None:
+        self.away = True
+        late = self.clock.now() + 2 * QUICK.verify_for
+        self.flickers = [late, late + 2 * QUICK.cache_time]
+
+    def probe(self, secret: Secret) -> Answer:
+        now = self.clock.now()
+        if now >= self.back_at:
+            self.away, self.back_at = bool(self.flickers), datetime.max.replace(tzinfo=UTC)
+        answer = super().probe(secret)
+        if not self.away:
+            return answer
+        if self.flickers and now >= self.flickers[0] and secret.key_id == list(self.service.keys)[-1]:
+            self.flickers.pop(0)
+            self.away, self.back_at = False, now + SECOND / 2
+        return replace(answer, verdict=Verdict.DEAD, tools=None)
+
+
 def test_a_refusal_that_ended_with_an_outage_is_no_refusal(rig: Rig) -> None:
-    """The outage ends between the probe of a new key and that of its witness, long after the patience with the key is over."""
-
-    class Flickering(FakeProber):
-        outage = False
-
-        def probe(self, secret):  # type: ignore[no-untyped-def]
-            answer = super().probe(secret)
-            if not self.outage:
-                return answer
-            newest = list(self.service.keys)[-1]
-            if secret.key_id == newest and rig.clock.now() > self.service.keys[newest].minted_at + 2 * QUICK.verify_for:
-                self.outage = False  # it ends right after this answer
-            return replace(answer, verdict=Verdict.DEAD, tools=None)
-
-    prober = Flickering(rig.service)
+    """Long after the patience with the new key is over, the outage ends between its probe and that of the witness."""
+    prober = Flickering(rig)
     rig.add("one", prober=prober)
     rig.visit("one")
-    prober.outage = True
+    prober.begin()
     rig.operations.rotate("one", emergency=False, who="test")
     rig.live("one", settled)
+    assert not prober.flickers
     assert len(rig.service.keys) == 2, "a good key was given up"
+
+
+STUCK = timedelta(hours=2)
+
+
+def test_a_sweep_that_is_held_up_is_not_looked_for_all_the_time(rig: Rig) -> None:
+    rig.add("one")
+    rig.visit("one")
+
+    def refuse(operation: str) -> None:
+        if operation == "list":
+            raise Refused("the token is not accepted")
+
+    rig.issuer.before = refuse
+    rig.clock.advance(STUCK)
+    ensure_at_rest(rig)
+
+
+def test_a_target_that_failed_and_went_away_is_not_looked_at_all_the_time(rig: Rig) -> None:
+    rig.add("one")
+    rig.visit("one")
+    rig.operations.rotate("one", emergency=False, who="test")
+    rig.target.refuses = True
+    rig.visit("one")
+    rig.target.away = True
+    rig.clock.advance(STUCK)
+    ensure_at_rest(rig)
+
+
+def test_a_rotation_that_is_overdue_and_parked_is_not_looked_at_all_the_time(rig: Rig) -> None:
+    rig.add("one", schedule=Schedule(every=timedelta(hours=1), jitter=timedelta(0)))
+    rig.visit("one")
+    rig.add("one", schedule=Schedule(every=timedelta(hours=1), jitter=timedelta(0)), path="keys/moved")
+    rig.clock.advance(STUCK)
+    ensure_at_rest(rig)
+
+
+def ensure_at_rest(rig: Rig) -> None:
+    """Nothing can be done: looks come a second apart or more."""
+    outcome = rig.visit("one")
+    for _ in range(5):
+        outcome = rig.visit("one")
+        due = outcome.view.due_at
+        assert due is not None
+        assert due >= rig.clock.now() + SECOND, f"looked at again at once: {outcome.view}"
+        rig.clock.advance(due - rig.clock.now())

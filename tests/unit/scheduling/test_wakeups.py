@@ -56,6 +56,18 @@ def test_what_is_asked_for_during_a_dispatch_is_not_lost() -> None:
         wakeups.stop()
 
 
+def test_what_was_asked_for_before_the_start_is_not_lost() -> None:
+    """The engine starts first and may ask; when the scheduler is up, that time may have passed."""
+    clock, dispatched = Clock(), Dispatched()
+    wakeups = Wakeups(dispatched, clock)
+    wakeups.wake_at(clock.now())
+    wakeups.start()
+    try:
+        assert dispatched.calls.acquire(timeout=WITHIN)
+    finally:
+        wakeups.stop()
+
+
 def test_what_is_asked_for_by_other_threads_around_a_dispatch_is_not_lost() -> None:
     clock, dispatched = Clock(), Dispatched()
     wakeups = Wakeups(dispatched, clock)
@@ -66,6 +78,19 @@ def test_what_is_asked_for_by_other_threads_around_a_dispatch_is_not_lost() -> N
             wakeups.wake_at(clock.now())  # while the run that was counted just now is about to return
     finally:
         wakeups.stop()
+
+
+def test_it_stops_while_a_dispatch_is_about_to_plan() -> None:
+    """Neither waits for the other, and the scheduler's thread ends without a word."""
+    for _ in range(100):
+        dispatched = Dispatched()
+        wakeups = Wakeups(dispatched, Clock())
+        wakeups.start()
+        assert dispatched.calls.acquire(timeout=WITHIN)
+        stopping = threading.Thread(target=wakeups.stop, daemon=True)
+        stopping.start()
+        stopping.join(WITHIN)
+        assert not stopping.is_alive()
 
 
 def test_a_run_that_never_came_is_planned_anew() -> None:

@@ -110,6 +110,27 @@ def test_a_mistake_in_the_environment_names_the_variable(name: str, text: str, p
     assert rule in problem.rule
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("ROTATOR_ENGIN__WORKERS", "there is no section called ENGIN; did you mean ROTATOR_ENGINE__WORKERS?"),
+        ("rotator_sever__port", "there is no section called sever; did you mean rotator_server__port?"),
+        ("ROTATOR_XYZ__A__B", "there is no section called XYZ; known are credentials, engine"),
+    ],
+)
+def test_a_section_that_does_not_exist_is_a_mistake_in_variables_and_secrets_files(name: str, rule: str, tmp_path: Path) -> None:
+    (problem,) = find_problems(write(tmp_path, GOOD)[0], {name: "4"})
+    assert str(problem).startswith(f"{name}: {rule}")
+    (tmp_path / name).write_text("4")
+    (problem,) = find_problems(write(tmp_path, GOOD)[0], {"ROTATOR_SECRETS_DIR": str(tmp_path)})
+    assert str(problem).startswith(f"{tmp_path / name}: {rule}")
+
+
+def test_what_kubernetes_puts_into_the_environment_is_no_section(tmp_path: Path) -> None:
+    environ = {"ROTATOR__A_SERVICE_HOST": "10.0.0.1", "ROTATOR__A_PORT": "tcp://10.0.0.1:80"}
+    assert load_settings(write(tmp_path, GOOD)[0], environ).warnings == ()
+
+
 def test_a_mistake_in_a_secrets_directory_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "rotator_server__port").write_text("none")
     (problem,) = find_problems(write(tmp_path, GOOD)[0], {"ROTATOR_SECRETS_DIR": str(tmp_path)})

@@ -54,3 +54,8 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
         state_dir(tmp_path / "state", {})
     with pytest.raises(Misconfigured, match="cannot be made"):
         state_dir(tmp_path / "state" / "below", {})
+
+
+def test_who_only_looks_makes_none(tmp_path: Path) -> None:
+    assert state_dir(tmp_path / "state", {}, make=False) == tmp_path / "state"
+    assert not (tmp_path / "state").exists()
