@@ -10,6 +10,7 @@ as a daemon that is started again does; what an operator asked for without getti
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -219,6 +220,7 @@ def serve() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     vars(ssl)["create_default_context"] = functools.cache(ssl.create_default_context)  # authorities are loaded once, not twice a process
     ssl.create_default_context(cafile=certifi.where())
+    gc.freeze()
     for line in iter(sys.stdin.readline, ""):
         job = json.loads(line)
         if os.fork() == 0:

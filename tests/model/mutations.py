@@ -99,6 +99,18 @@ def no_lease() -> Iterator[None]:
 
 
 @contextmanager
+def orphans_in_place_are_ended() -> Iterator[None]:
+    """Nobody asks whether consumers find the orphan in the store's place."""
+    real = rotation.end_orphans
+
+    def end_orphans(facts: Facts, now: datetime) -> do.Decision | None:
+        return real(replace(facts, current=None), now)
+
+    with patch.object(rotation, "CHECKS", tuple(end_orphans if c is real else c for c in rotation.CHECKS)):
+        yield
+
+
+@contextmanager
 def swept_before_a_mint_only() -> Iterator[None]:
     """No sweep when a rotation closes, and none afterwards."""
     real = rotation.close_distributed
@@ -206,6 +218,7 @@ LATE = _world({"late"}, 1, due=1, amnesia=1)
 ROLLBACK = _world(set(), 0, replicas=2, due=1, rollback=1)
 AWAY = _world(set(), 0, targets=(TARGET,), due=1, away=1)
 OUTSIDER = _world(set(), 0, due=1, outsider=1)
+ORPHAN_IN_PLACE = _world({"fail"}, 1, due=1, outsider=1)
 KILLED = _world(set(), 0, due=1, kill=1)
 KILLED_EARLY = _world(set(), 0, targets=(TARGET,), due=1, kill_early=1)
 LEAK = _world(set(), 0, due=1, leak=1)
@@ -243,6 +256,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the overlap counts from the retirer's word", STALLS, ("I1",), wrapped(retirement, "retired_since", _by_its_own_word)),
     Mutation("who never swept never sweeps", LATE, ("I2",), wrapped(rotation, "sweep_hourly", _only_if_swept_before)),
     Mutation("a lost mint is not noted", UNLISTED, ("I2",), wrapped(rotation, "close_stale_attempt", _never_lost)),
+    Mutation("an orphan in the store's place is ended", ORPHAN_IN_PLACE, ("I1",), orphans_in_place_are_ended),
     Mutation("no look at the clock", replace(ONE, clock_jumps=True), ("I1",), without(*ROUTINE_CHECKS, "clock")),
     Mutation("a dead current key is no objection", KILLED, ("I1",), without(*ROUTINE_CHECKS, "current_is_fresh")),
     Mutation("an older store is believed", RESTORED, ("L2",), older_store_is_believed),

@@ -127,7 +127,8 @@ def test_the_schedule_rotates_by_itself(site: Site, sandbox: SandboxProcess) -> 
     with running_daemon(site) as daemon:
         status = daemon.wait_for("only", lambda s: s["generation"] == 1 and s["phase"] == "idle" and s["next_rotation_at"])
         minted, due = instant(status["minted_at"]), instant(status["next_rotation_at"])
-        assert timedelta(seconds=4) <= due - minted <= timedelta(seconds=5)
+        promoted = next(instant(e["at"]) for e in daemon.events(credential="only") if e["action"] == "promote" and e["phase"] == "outcome")
+        assert minted + timedelta(seconds=4) <= due <= promoted + timedelta(seconds=5)
         assert instant(status["expires_at"]) - minted == timedelta(seconds=60)
         daemon.wait_for("only", lambda s: s["generation"] >= 2)
         rotation = daemon.get("/api/v1/rotations", credential="only")["rotations"][0]

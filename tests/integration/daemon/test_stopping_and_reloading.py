@@ -37,6 +37,11 @@ def names(stage: Stage) -> set[str]:
     return {str(status["name"]) for status in stage.daemon.get("/api/v1/credentials")["credentials"]}
 
 
+def has_left(stage: Stage, name: str) -> bool:
+    """Whether nothing is delivered for it any more."""
+    return name not in names(stage) or stage.daemon.status(name)["targets"] == []
+
+
 @pytest.mark.parametrize("operation", ["mcp", "mint"])
 def test_it_stops_within_ten_seconds_with_a_step_in_hand(tmp_path: Path, operation: str) -> None:
     with start_sandbox_process(tmp_path, cache_time=1) as sandbox:
@@ -77,7 +82,8 @@ def test_a_credential_comes_and_goes_with_the_configuration(stage: Stage, how: s
     wait_until(lambda: held_by(second) == key_id, what="the added target")
     del stage.site.config["credentials"][name]
     tell()
-    wait_until(lambda: name not in names(stage), what="the end of the removed credential")
+    # It may stay for a day: keys of its closed attempts may come to life late, and are swept.
+    wait_until(lambda: has_left(stage, name), what="the end of the removed credential")
     assert stage.control.key(key_id)["revoked_at"] is None, "a key was revoked because its credential left the configuration"
 
 
