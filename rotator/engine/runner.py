@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from rotator.domain.credential import Credential
 from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, RevokeOrphan, Sweep, Wait
 from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
+from rotator.domain.ports import EndRotation, Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
 from rotator.domain.reasons import Reason
 from rotator.domain.retirement import decide_retirements
 from rotator.domain.rotation import decide_rotation
@@ -162,7 +162,7 @@ class Runner:
             outcome = (Event(clock.now(), "outcome", step.name, process=process, key_id=key_id, ok=not work.failed),)
         if step.has_effect and not work.failed:
             log.info("step done", action=step.name, credential=name, key_id=str(key_id) if key_id else None)
-        journal.commit(name, *self._passive(look), *lines, *outcome)
+        journal.commit(name, *self._passive(look), *lines, *outcome, *self._closing_view(look, lines))
         self._blocks.pop((name, repr(action)), None)
         for line in lines:
             self.on_ended(look, line)
@@ -182,6 +182,14 @@ class Runner:
         if look.risen and facts.memory is not None:
             lines.append(SaveMemory(facts.memory))
         return tuple(lines)
+
+    def _closing_view(self, look: Look, lines: Iterable[Line]) -> tuple[Line, ...]:
+        """Whoever sees the rotation closed sees the key that it brought: both are written in one commit."""
+        if not any(isinstance(line, EndRotation) for line in lines):
+            return ()
+        now, timing = self.observer.clock.now(), self.observer.timing
+        view = build_view(replace(look, facts=replace(look.facts, rotation=None)), (), (), now, timing)
+        return (SaveView(replace(view, due_at=now + timing.recheck)),)
 
     def _block(self, look: Look, action: Action, problem: RotatorError) -> None:
         timing, name = self.observer.timing, look.credential.name

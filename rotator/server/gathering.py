@@ -40,11 +40,12 @@ class Gatherer:
     def gather_all(self) -> list[Known]:
         """Every configured credential, by name."""
         configured = self.list_configured()
-        rows = {row.name: row for row in self.queries.list_credentials()}
+        # Open rotations first: one that is closed by then was closed in the commit that wrote the key it brought.
         rotations = {row.credential: row for row in self.queries.find_rotations(limit=_ALL, open_only=True)}
         retirements: defaultdict[str, list[Retirement]] = defaultdict(list)
         for row in self.queries.find_retirements(limit=_ALL, open_only=True):
             retirements[row.credential].append(row.retirement)
+        rows = {row.name: row for row in self.queries.list_credentials()}
         details = self._gather_details(configured, rows)
         return [
             Known(
@@ -64,8 +65,8 @@ class Gatherer:
         credential = self.list_configured().get(name)
         if credential is None:
             return None
-        row, recalled = self.queries.find_credential(name), self.queries.recall(name)
         open_rotations = self.queries.find_rotations(name, limit=1, open_only=True)
+        row, recalled = self.queries.find_credential(name), self.queries.recall(name)
         return Known(
             credential,
             row.view if row else None,

@@ -60,7 +60,7 @@ def build_status(known: Known, now: datetime) -> schemas.Status:
         path=credential.path,
         issuer=credential.issuer_name,
         key_id=str(current.key_id) if current else None,
-        generation=max(memory.generation if memory else 0, current.generation if current else 0),
+        generation=current.generation if current else memory.generation if memory else 0,
         minted_at=current.minted_at if current else None,
         age_seconds=max(0.0, (now - current.minted_at).total_seconds()) if current else None,
         expires_at=view.expires_at if view else None,
