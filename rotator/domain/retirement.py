@@ -87,7 +87,8 @@ def decide_retirement(facts: Facts, entry: KeyEntry, now: datetime) -> Decision:
     if row is None:
         return Do(OpenRetirement(entry.key_id, _why(entry)))
     # A restored store forgets the doom of a key that was revoked: it is condemned again.
-    if entry.doomed_at is None or (row.revoked_at is None and facts.policy.can_revoke):
+    # An acknowledged revoke without effect is asked for again.
+    if entry.doomed_at is None or (facts.policy.can_revoke and (row.revoked_at is None or is_outlived(facts, row))):
         objection = objects(facts, entry, now)
         if objection is not None:
             return objection
@@ -97,6 +98,14 @@ def decide_retirement(facts: Facts, entry: KeyEntry, now: datetime) -> Decision:
             return Wait(Reason.BACKING_OFF, row.retry_at)
         return Do(Revoke(entry.key_id))
     return confirm(facts, entry, row, now)
+
+
+def is_outlived(facts: Facts, row: Retirement) -> bool:
+    """Whether the key works after every cache must have forgotten it: its acknowledged revoke never took effect."""
+    seen = facts.seen(row.key_id)
+    if row.revoked_at is None or seen.last_alive is None or seen.answer is not Verdict.ALIVE:
+        return False
+    return seen.last_alive >= row.revoked_at + 2 * facts.policy.cache_time
 
 
 def objects(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:

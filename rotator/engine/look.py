@@ -14,7 +14,7 @@ from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Clock, Holding, Journal, Observation, Placement, Recollection
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Record, Stage
-from rotator.domain.retirement import ending_keys
+from rotator.domain.retirement import ending_keys, is_outlived
 from rotator.domain.secret import Secret
 from rotator.domain.standing import is_clock_trusted
 from rotator.domain.timing import catch_up
@@ -233,7 +233,7 @@ class Observer:
         held = set()
         for entry in ending_keys(facts):
             row = facts.retirement(entry.key_id)
-            if row is not None and row.revoked_at is not None:
+            if row is not None and row.revoked_at is not None and not is_outlived(facts, row):
                 continue  # it is asked before a revoke; afterwards only the proof of death is left
             for name in self.journal.find_holders(entry.key_id):
                 other = self.find_credential(name) if name != credential.name else None

@@ -104,6 +104,8 @@ class ListCall(_Call):
 class RevokeCall(_Call):
     """How a key is revoked. Placeholders: {key_id}, {reference}."""
 
+    success: frozenset[int] = frozenset({200, 202, 204})
+    """HTTP statuses that mean that it was accepted; whether the key died is found out by asking the service."""
     gone_statuses: frozenset[int] = frozenset({404, 410})
     """Statuses that mean that there is no such key (any more)."""
     gone_codes: frozenset[str] = frozenset({"unknown_key"})
@@ -239,6 +241,10 @@ class HttpIssuer:
         with deadline(VERB_WITHIN):
             reply = self._call("revoke", call, {"key_id": str(key_id), "reference": reference})
         if reply.status in call.success:
+            if reply.is_spoiled():
+                raise AnswerLost(
+                    f"{self.name} answers {what} with {reply.status} and a body that no API sends; it may have been carried out"
+                )
             return
         if reply.status in call.gone_statuses and (not call.gone_codes or reply.find_code(call.gone_codes)):
             return

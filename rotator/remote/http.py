@@ -104,6 +104,15 @@ class Reply:
             pass
         raise ValueError("not JSON")
 
+    def is_spoiled(self) -> bool:
+        """Whether someone in between wrote the body: a page, or broken JSON. An API's own may be empty, JSON or plain."""
+        if self.media_type == "application/json" and self.body:
+            try:
+                self.parse_json()
+            except ValueError:
+                return True
+        return self.media_type == "text/html"
+
     def find_code(self, known: Iterable[str]) -> str | None:
         """The stable error code in `{"error": code}`, if it is one of the known ones."""
         try:

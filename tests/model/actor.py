@@ -59,6 +59,8 @@ class Passed(NamedTuple):
     """the sighting of current is younger than a minute"""
     asked: frozenset[int] = frozenset()
     """keys that were asked within the pause"""
+    outlived: int = NONE
+    """a key that answered alive long after its revoke was acknowledged"""
     jumped: bool = False
     """the local clock jumped: limits look passed that have not, and the service's `Date` tells"""
 
@@ -212,8 +214,9 @@ class Decider:
         current = number(record.current.key_id) if record is not None and record.current is not None else NONE
         fresh = (True, False) if current != NONE and look.alive >> current & 1 else (False,)
         settled = (False, True) if look.targets else (False,)
-        for level, s, f in itertools.product(range(3), settled, fresh):
-            yield Passed(overlap=((key, level),) if level else (), settled=s, fresh=f)
+        revoked = self.journals[look.journal].revoked(key) and look.alive >> key & 1
+        for level, s, f, o in itertools.product(range(3), settled, fresh, (NONE, key) if revoked else (NONE,)):
+            yield Passed(overlap=((key, level),) if level else (), settled=s, fresh=f, outlived=o)
         if self.clock_jumps:
             yield Passed(overlap=((key, 2),), settled=True, jumped=True)
 
@@ -237,7 +240,9 @@ class Decider:
             memory=_memory(memory),
             rotation=_rotation(open_rotation),
             retirements=tuple(self._row(journal, k, revoked, passed) for k, revoked in journal.rows),
-            sightings=tuple(_sightings(s, _asked(s, passed, s.key == promoted)) for s in sights),
+            sightings=tuple(
+                _sightings(s, _asked(s, passed, s.key == promoted)) if s.key != passed.outlived else _outliving(s.key) for s in sights
+            ),
             targets=tuple(self._target(n, t, passed) for n, t in enumerate(look.targets)),
             attempt=view,
             due_at=NOW if look.due else None,
@@ -271,9 +276,8 @@ class Decider:
     def _row(self, journal: Journal, key: int, revoked: bool, passed: Passed) -> Retirement:
         opened = NOW - (timedelta(0), self.policy.overlap_min, self.policy.overlap_max)[dict(passed.overlap).get(key, 0)]
         sight = journal.sight(key)
-        return Retirement(
-            "row", KEYS[key], Reason.REPLACED, opened, revoked_at=_start(sight, _asked(sight, passed, False)) if revoked else None
-        )
+        acknowledged = sym.AGED if key == passed.outlived else _start(sight, _asked(sight, passed, False))
+        return Retirement("row", KEYS[key], Reason.REPLACED, opened, revoked_at=acknowledged if revoked else None)
 
     def _target(self, n: int, view: TargetView, passed: Passed) -> TargetFact:
         return TargetFact(
@@ -322,10 +326,15 @@ def _rotation(rot: Rot | None) -> Rotation | None:
     )
 
 
+def _outliving(key: int) -> Sightings:
+    return Sightings(KEYS[key], asked_at=sym.PAUSED, answer=Verdict.ALIVE, last_alive=sym.PAUSED)
+
+
 def _with_asked(sights: tuple[Sight, ...], passed: Passed) -> tuple[Sight, ...]:
-    if not passed.asked:
+    wanted = passed.asked if passed.outlived == NONE else passed.asked | {passed.outlived}
+    if not wanted:
         return sights
-    unseen = passed.asked - {s.key for s in sights}
+    unseen = wanted - {s.key for s in sights}
     return (*sights, *(Sight(key, ALIVE, SEEN_BEFORE) for key in sorted(unseen)))
 
 

@@ -14,7 +14,7 @@ from tests.model.journal import NO_REFUSAL
 from tests.model.looking import ORPHANS, Looking
 from tests.model.parts import Move
 from tests.model.symbols import ILLEGAL, NONE, attempt_number, number
-from tests.model.world import BAD, LIVES, Rep, State, with_service
+from tests.model.world import BAD, HOLLOW, LIVES, Rep, State, with_service
 
 
 class Effects(Looking):
@@ -200,6 +200,8 @@ class Effects(Looking):
         faults = self.world.faults
         revoked = self._revoked(state, key)
         yield ("revokes", r, key), 0, self.with_rep(revoked, r, ok)
+        if HOLLOW in faults:
+            yield ("revoke has no effect", r, key), 1, self.with_rep(state, r, ok)
         if "fail" in faults:
             yield ("revoke fails", r, key), 1, self.with_rep(state, r, lost._replace(blocked=self._blocked(state, rep.plan)))
         if "lost" in faults:

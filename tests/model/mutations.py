@@ -20,7 +20,7 @@ from rotator.domain.errors import IllegalTransition
 from rotator.domain.facts import Facts, Verdict
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Record, Stage
-from tests.model.world import EFFECT_FAULTS, TargetSpec, World
+from tests.model.world import EFFECT_FAULTS, HOLLOW, TargetSpec, World
 from tests.model.worlds import CANNOT_LIST, PLAIN, TARGET, events
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -259,5 +259,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("an orphan in the store's place is ended", ORPHAN_IN_PLACE, ("I1",), orphans_in_place_are_ended),
     Mutation("no look at the clock", replace(ONE, clock_jumps=True), ("I1",), without(*ROUTINE_CHECKS, "clock")),
     Mutation("a dead current key is no objection", KILLED, ("I1",), without(*ROUTINE_CHECKS, "current_is_fresh")),
+    Mutation(
+        "an acknowledged revoke is believed", _world({HOLLOW}, 1, due=1), ("I6",), wrapped(retirement, "is_outlived", lambda _o, _a: False)
+    ),
     Mutation("an older store is believed", RESTORED, ("L2",), older_store_is_believed),
 )

@@ -16,6 +16,8 @@ UNBORN, LIVES, REVOKED, GONE, BAD = range(5)
 
 EFFECT_FAULTS = frozenset({"fail", "lost", "late", "crash", "stall"})
 """an effect fails, is applied and its answer lost, is applied later; a crash; a replica that stands still for longer than its lease"""
+HOLLOW = "hollow"
+"""a revoke that is acknowledged and has no effect"""
 PROBE_FAULTS = frozenset({"refuse", "outage", "unknown", "bad"})
 """one false refusal, a service that refuses all keys, no answer, a minted key that never works"""
 

@@ -8,7 +8,7 @@ from typing import Any
 from rotator.domain.facts import AtDeadline, Policy, WithoutReplacement
 from rotator.domain.keys import Kind
 from tests.model.symbols import INSTALLATION
-from tests.model.world import EFFECT_FAULTS, PROBE_FAULTS, TargetSpec, World
+from tests.model.world import EFFECT_FAULTS, HOLLOW, PROBE_FAULTS, TargetSpec, World
 
 POLICY = Policy(INSTALLATION, Kind.RK)
 TARGET = TargetSpec()
@@ -66,6 +66,8 @@ QUICK: tuple[World, ...] = (
     _one("issuer cannot list", EFFECT_FAULTS, 2, events=events(due=1), policy=CANNOT_LIST),
     _two("issuer cannot list, two replicas", EFFECT_FAULTS, events=events(due=1), policy=CANNOT_LIST),
     _one("issuer cannot revoke", ALL_FAULTS - {"late"}, events=events(due=1, by_hand=1), policy=CANNOT_REVOKE),
+    _one("revoke has no effect", frozenset({HOLLOW, "crash", "refuse"}), 2, events=events(due=1)),
+    _one("leak, revoke has no effect", frozenset({HOLLOW}), events=events(leak=1), coarse=True),
     _one("clock jumps", frozenset({"crash"}), events=events(due=1), clock_jumps=True, targets=(TARGET,)),
 )
 

@@ -417,3 +417,15 @@ def test_key_ids_are_what_revoke_is_given(sandbox: SandboxControl, issuer_of: Bu
     key: KeyId = sandbox.mint().key_id
     issuer_of(sandbox.url).revoke(parse_key_id(str(key)), None)
     assert sandbox.living() == set()
+
+
+@pytest.mark.parametrize(
+    "spoiled", [answer(200, b'{"garbage": ['), answer(200, b"<html>welcome</html>", "text/html")], ids=["broken JSON", "a page"]
+)
+def test_a_revoke_that_someone_in_between_answered_may_not_have_been_carried_out(stub: Stub, issuer_of: Build, spoiled: Any) -> None:
+    stub.say(spoiled, answer(200, b""), answer(204, b"", "text/plain"))
+    issuer, key_id = issuer_of(stub.url), a_key().key_id
+    with pytest.raises(AnswerLost, match="a body that no API sends"):
+        issuer.revoke(key_id, None)
+    issuer.revoke(key_id, None)
+    issuer.revoke(key_id, None)

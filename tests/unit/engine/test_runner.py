@@ -12,9 +12,9 @@ import pytest
 from rotator.domain import record as store
 from rotator.domain.errors import Conflict, RateLimited, Refused, Unreachable
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Answer, Event
+from rotator.domain.ports import Answer, EndRotation, Event, Line
 from rotator.domain.reasons import Reason
-from rotator.domain.record import Change
+from rotator.domain.record import Change, Stage
 from rotator.domain.secret import Secret
 from rotator.domain.timing import Schedule
 from rotator.engine import runner
@@ -90,6 +90,33 @@ def test_the_time_that_a_remote_named_is_kept_to(rig: Rig) -> None:
     rig.operations.rotate("one", emergency=False, who="test")
     rig.live("one", settled)
     assert tried[1] - tried[0] >= timedelta(seconds=77)
+
+
+def test_a_revoke_that_was_acknowledged_without_effect_is_asked_for_again(rig: Rig) -> None:
+    rig.add("one")
+    rig.visit("one")
+    rig.issuer.hollow = 2
+    rig.operations.rotate("one", emergency=False, who="test")
+    rig.live("one", settled)
+    assert rig.issuer.calls.count("revoke") == 3
+    assert len(rig.service.list_alive()) == 1
+
+
+def test_who_sees_a_rotation_closed_sees_the_key_that_it_brought(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.add("one")
+    rig.visit("one")
+    commit, shown = rig.journal.commit, []
+
+    def watch(credential: str, *lines: Line) -> None:
+        commit(credential, *lines)
+        if any(isinstance(line, EndRotation) for line in lines):
+            row = rig.journal.find_credential(credential)
+            shown.append([k.key_id for k in row.view.keys if k.stage == Stage.CURRENT] if row and row.view else [])
+
+    monkeypatch.setattr(rig.journal, "commit", watch)
+    rig.operations.rotate("one", emergency=False, who="test")
+    rig.visit("one")
+    assert shown == [[rig.service.list_alive()[-1]]]
 
 
 def test_a_refusal_is_not_hammered(rig: Rig) -> None:
