@@ -5,10 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CLIENTS := tests/clients/node_modules/.ready
 WORKERS ?= 2
-LONG := tests/crash $(addprefix tests/integration/,daemon leak lifecycle service)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test test-long check unit model-long bench lock clean
+.PHONY: help tools demo test check unit model-long bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,11 +38,8 @@ tools: # promtool comes with Debian's prometheus; elsewhere install it by hand, 
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
 	else echo "promtool is not installed: its tests will be skipped" >&2; fi
 
-test: check tools $(CLIENTS) ## check, the model check's quick tier, contracts, server, sandbox, real MCP clients; not test-long
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo $(addprefix --ignore ,$(LONG))
-
-test-long: $(READY) ## real daemons: killed at every boundary, racing, leaking, in outages; to join `make test` once quick and steady
-	$(BIN)/pytest -q -n $(WORKERS) $(LONG)
+test: check tools $(CLIENTS) ## everything: check, model check, contracts, sandbox, server, daemons killed and raced, real MCP clients
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo
 
 model-long: $(READY) ## the model check's long tier (minutes to an hour); its result stands in docs/model-check.md
 	$(BIN)/python -m tests.model --long

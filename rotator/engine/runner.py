@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, RevokeOrphan, Sweep, Wait
+from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep, Wait
 from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import EndRotation, Event, Issuer, Line, SaveMemory, SavePlacement, SaveView, View
@@ -119,11 +119,12 @@ class Runner:
         self._take(look, action)
 
     def _choose(self, name: str, decisions: tuple[tuple[KeyId | None, Decision], ...], now: datetime) -> Action | None:
-        for _, decision in decisions:
-            if isinstance(decision, Do):
-                block = self._blocks.get((name, repr(decision.action)))
-                if block is None or block.until <= now:
-                    return decision.action
+        wanted = [decision.action for _, decision in decisions if isinstance(decision, Do)]
+        # What must die is on record before the rotation goes on: whoever sees that closed sees what is left to do.
+        for action in sorted(wanted, key=lambda action: not isinstance(action, OpenRetirement)):
+            block = self._blocks.get((name, repr(action)))
+            if block is None or block.until <= now:
+                return action
         return None
 
     def _take(self, look: Look, action: Action) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from tests.support.consumers import find_key
 from tests.support.scenes import Scene, Stage, instant, open_stage
 
 CACHE_TIME = 3.0
-CAREFUL = timedelta(milliseconds=400)
-"""How far the watched truth may lag behind."""
+CAREFUL = timedelta(seconds=1)
+"""How far the watched truth may lag behind, and two pauses between probes: workers of the service forget one after the other."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_timeline_of_a_live_key_with_the_services_cache_at_work(stage: Stage
     assert at["reported"] <= at["replaced"] <= at["revoked"] < at["last-alive"], "the service's cache was not at work"
     assert at["last-alive"] < at["first-refused"] < at["dead"]
     died = stage.truth.last_accepted[old]
-    assert at["last-alive"] - CAREFUL <= died <= at["first-refused"], "the bracket does not hold the true death"
+    assert at["last-alive"] - CAREFUL <= died <= at["first-refused"] + CAREFUL, "the bracket does not hold the true death"
     assert at["dead"] - at["last-alive"] >= timedelta(seconds=CACHE_TIME), "proven before the cache time was over"
     scene.wait_settled(2)
     scene.ensure_deaths_are_true()

@@ -102,7 +102,9 @@ def test_a_revoke_that_was_acknowledged_without_effect_is_asked_for_again(rig: R
     assert len(rig.service.list_alive()) == 1
 
 
-def test_who_sees_a_rotation_closed_sees_the_key_that_it_brought(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_sees_a_rotation_closed_sees_the_key_that_it_brought_and_the_one_that_must_die(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.add("one")
     rig.visit("one")
     commit, shown = rig.journal.commit, []
@@ -111,12 +113,14 @@ def test_who_sees_a_rotation_closed_sees_the_key_that_it_brought(rig: Rig, monke
         commit(credential, *lines)
         if any(isinstance(line, EndRotation) for line in lines):
             row = rig.journal.find_credential(credential)
-            shown.append([k.key_id for k in row.view.keys if k.stage == Stage.CURRENT] if row and row.view else [])
+            ending = [r.key_id for r in rig.journal.recall(credential).retirements]
+            shown.append(([k.key_id for k in row.view.keys if k.stage == Stage.CURRENT] if row and row.view else [], ending))
 
     monkeypatch.setattr(rig.journal, "commit", watch)
     rig.operations.rotate("one", emergency=False, who="test")
     rig.visit("one")
-    assert shown == [[rig.service.list_alive()[-1]]]
+    old, new = rig.service.list_alive()
+    assert shown == [([new], [old])]
 
 
 def test_a_refusal_is_not_hammered(rig: Rig) -> None:
