@@ -44,6 +44,16 @@ class Holding:
     """of every stage, and of `current`"""
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a store lets us do at one path, by its own word."""
+
+    missing: tuple[str, ...] = ()
+    """what is needed and not allowed, in a phrase each"""
+    policy: str = ""
+    """the least that allows everything, in the store's own form, ready to paste; empty where it has no such thing"""
+
+
 @runtime_checkable
 class Store(Protocol):
     """The durable home of credentials' keys. Compare-and-set everywhere."""
@@ -60,6 +70,15 @@ class Store(Protocol):
 
     def check(self, path: str) -> None:
         """Preflight: raises what a commit would raise now (`Unreachable`, `Refused`), and writes nothing."""
+
+    def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """Path → something opaque that differs after every change of what consumers find there; absent paths are left out.
+
+        Cheap enough to be asked every minute: reads no secret. Raises `Unreachable`.
+        """
+
+    def find_access(self, path: str, *, writes: bool) -> Access:
+        """What is missing to read, and where `writes` to commit, at the path. Changes nothing. Raises `Unreachable`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ shows in its own part and does not take the API away from the people who come to
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rotator.domain.errors import RotatorError
-from rotator.domain.ports import Holding, Store
+from rotator.domain.ports import Access, Holding, Store
 from rotator.domain.record import Change
 
 
@@ -117,3 +117,11 @@ class WatchedStore:
     def check(self, path: str) -> None:
         """As `Store.check`."""
         self._store.check(path)
+
+    def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """As `Store.list_marks`."""
+        return self._store.list_marks(paths)
+
+    def find_access(self, path: str, *, writes: bool) -> Access:
+        """As `Store.find_access`."""
+        return self._store.find_access(path, writes=writes)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from rotator.domain.errors import Conflict
-from rotator.domain.ports import Holding
+from rotator.domain.ports import Access, Holding
 from rotator.domain.record import Change
 from rotator.stores.changes import ABSENT, build_holding, build_next
 
@@ -49,6 +49,14 @@ class MemoryStore:
 
     def check(self, path: str) -> None:
         """A commit is always possible."""
+
+    def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """As `Store.list_marks`."""
+        return {path: self._holdings[path].revision for path in paths if path in self._holdings}
+
+    def find_access(self, path: str, *, writes: bool) -> Access:  # noqa: ARG002  # the port's signature
+        """Everything is allowed."""
+        return Access()
 
     def paths(self) -> tuple[str, ...]:
         """Every path that holds something."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
 from rotator.domain.errors import Refused, RotatorError
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Answer, Holding, Issuer, Store
+from rotator.domain.ports import Access, Answer, Holding, Issuer, Store
 from rotator.domain.record import Change
 from rotator.metrics import Metrics
 from rotator.settings import Settings, load_settings
@@ -71,6 +71,12 @@ class _Unmade:
 
     def check(self, path: str) -> None:
         """See `Store.check`: `find_unmade` has looked already."""
+
+    def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002  # the port's signature
+        return {}
+
+    def find_access(self, path: str, *, writes: bool) -> Access:  # noqa: ARG002  # the port's signature
+        return Access()
 
 
 _Question = Callable[[], CheckLine]

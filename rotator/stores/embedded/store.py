@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rotator.domain.errors import Conflict, Misconfigured, Unreachable
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Holding
+from rotator.domain.ports import Access, Holding
 from rotator.domain.record import Change, Record
 from rotator.domain.secret import Secret
 from rotator.stores.changes import ABSENT, build_holding, build_next
@@ -120,6 +120,16 @@ class EmbeddedStore:
         if self._lock_path.exists():
             with self._writing():
                 pass
+
+    def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """As `Store.list_marks`: the revisions, from the file's index."""
+        snapshot = self._look()
+        blobs: Mapping[str, Blob] = snapshot.blobs if snapshot else {}
+        return {path: blobs[path].revision.hex() for path in paths if path in blobs}
+
+    def find_access(self, path: str, *, writes: bool) -> Access:  # noqa: ARG002  # the port's signature
+        """Whoever reads the file may do everything: what the disk forbids, `check` tells."""
+        return Access()
 
     def paths(self) -> tuple[str, ...]:
         """Every path that holds something, sorted."""

@@ -56,6 +56,23 @@ def test_what_a_commit_gives_is_what_is_read(store: Store, sibling: Store) -> No
     assert store.read(PATH) == sibling.read(PATH) == committed
 
 
+def test_marks_differ_after_every_change_of_what_consumers_find(store: Store, sibling: Store) -> None:
+    other = f"{PATH}-other"
+    assert store.list_marks([PATH, other]) == {}
+    hold_current(store, PATH, a_key())
+    first = sibling.list_marks([PATH, other])
+    assert set(first) == {PATH}
+    assert store.list_marks([PATH]) == first
+    hold_current(store, PATH, a_key())
+    assert sibling.list_marks([PATH])[PATH] != first[PATH]
+
+
+def test_nothing_is_missing_where_everything_is_allowed(store: Store) -> None:
+    assert store.find_access(PATH, writes=True).missing == ()
+    hold_current(store, PATH, a_key())
+    assert store.find_access(PATH, writes=True).missing == store.find_access(PATH, writes=False).missing == ()
+
+
 def test_a_staged_key_comes_with_its_secret(store: Store) -> None:
     key, opening = a_key(), an_opening()
     holding = commit_all(store, PATH, opening, StageKey(an_entry(key, attempt=opening.attempt.id), key))
