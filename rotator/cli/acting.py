@@ -1,4 +1,4 @@
-"""`sync`, `retry`, `abandon`, `rollback`, `adopt`: each asks the daemon for one change, and says what it accepted."""
+"""`sync`, `retry`, `abandon`, `rollback`, `adopt`, `withdraw`: each asks the daemon for one change, and says what it accepted."""
 
 from __future__ import annotations
 
@@ -66,6 +66,25 @@ def adopt(options: Options, credentials: Sequence[str]) -> int:
     Look at `rotator status` first: what is accepted counts as the truth from then on.
     """
     return _ask(options, credentials, "adopt")
+
+
+@click.command(epilog="\b\nExample:\n  rotator withdraw laptop-claude checkout-read\n")
+@click.argument("target")
+@_one
+@uses_daemon
+@pass_options
+def withdraw(options: Options, target: str, credential: str) -> int:
+    """Take a credential's key out of a target that it does not use any more.
+
+    The file gets its former bytes back where nobody touched what was written; what somebody else changed is left alone.
+    """
+    from rotator.cli import api
+    from rotator.cli.output import print_json
+
+    with daemon(options.state_dir) as client:
+        done = api.post_withdraw(client, target, credential)
+    print_json({"accepted": [done]}) if options.json else click.echo(f"{done['credential']}: {done['text']}")
+    return 0
 
 
 def _ask(options: Options, credentials: Sequence[str], verb: str) -> int:

@@ -44,6 +44,11 @@ def post_verb(client: DaemonClient, name: str, verb: str, body: dict[str, Any] |
     return _row(client.post(f"{_ROOT}/credentials/{quote(name, safe='')}/{verb}", {} if body is None else body))
 
 
+def post_withdraw(client: DaemonClient, target: str, credential: str) -> Row:
+    """Take a credential's key out of a former target. What was done."""
+    return _row(client.post(f"{_ROOT}/targets/{quote(target, safe='')}/withdraw", {"credential": credential}))
+
+
 def post_leak(client: DaemonClient, report: dict[str, Any]) -> list[Row]:
     """Report a leak: `{"key_id": …}` or `{"key": …}`. What was accepted, one row for each credential that held the key."""
     return _rows(client.post(f"{_ROOT}/leak", report), "accepted")

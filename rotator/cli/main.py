@@ -32,6 +32,7 @@ SECTIONS = MappingProxyType(
             "abandon": Entry("rotator.cli.acting", "abandon", "Give the open rotation up, before its key is promoted."),
             "rollback": Entry("rotator.cli.acting", "rollback", "Bring the former key back while it lives."),
             "adopt": Entry("rotator.cli.acting", "adopt", "Accept what the store holds."),
+            "withdraw": Entry("rotator.cli.acting", "withdraw", "Take a key out of a target that is not used any more."),
         },
     }
 )

@@ -195,6 +195,18 @@ class Target(Protocol):
     def check(self, credential: str) -> None:
         """Preflight, a dry run: raises what a delivery would raise now."""
 
+    def preview(self, delivery: Delivery) -> str:
+        """What a delivery would change now, as a unified diff with every key masked; empty where nothing would (R20). Writes nothing.
+
+        Raises what `deliver` would raise for the content: `Refused`, `Unreachable`.
+        """
+
+    def withdraw(self, credential: str) -> bool:
+        """Take our part out again; the original bytes where nobody touched what was inserted. False: there was none of ours.
+
+        Raises `Refused` where what stands there is not what we wrote, `Conflict`, `Unreachable`.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -13,7 +13,7 @@ import structlog
 
 from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
-from rotator.domain.ports import Clock, EndRetirement, EndRotation, Issuer, Journal, Line
+from rotator.domain.ports import Clock, EndRetirement, EndRotation, Issuer, Journal, Line, Target
 from rotator.domain.reasons import Reason
 from rotator.engine.look import Look, Mind, Observer, Timing
 from rotator.engine.runner import Outcome, Runner
@@ -107,6 +107,8 @@ class Engine:
         self.queue = Queue()
         self.stopping = threading.Event()
         self._credentials: dict[str, Credential] = {}
+        self.targets: Mapping[str, Target] = {}
+        """every configured one, by name, used by a credential or not"""
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._broken: dict[str, tuple[datetime, str]] = {}
@@ -122,9 +124,16 @@ class Engine:
         """A credential by name."""
         return self._credentials.get(name)
 
-    def set_credentials(self, credentials: Mapping[str, Credential], issuers: Mapping[str, Issuer] | None = None) -> None:
+    def set_credentials(
+        self,
+        credentials: Mapping[str, Credential],
+        issuers: Mapping[str, Issuer] | None = None,
+        targets: Mapping[str, Target] | None = None,
+    ) -> None:
         """Drive these from now on, all or nothing; each is looked at once, level-triggered."""
         self._credentials = dict(credentials)
+        if targets is not None:
+            self.targets = dict(targets)
         if issuers is not None:
             self.runner.issuers = dict(issuers)
         # An emergency that was under way when the daemon ended goes on before everything else.

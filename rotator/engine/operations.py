@@ -5,8 +5,8 @@ Every operation holds the credential between two steps, looks afresh, and wakes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rotator.domain import decisions as do
@@ -16,7 +16,7 @@ from rotator.domain.decisions import Decision
 from rotator.domain.errors import Conflict, NeedsHuman, Refused, RotatorError, Unreachable
 from rotator.domain.facts import Memory, Rotation
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Event, SaveMemory, SavePlacement, SaveRotation, SaveView
+from rotator.domain.ports import Delivery, Event, SaveMemory, SavePlacement, SaveRotation, SaveView
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Stage
 from rotator.domain.rotation import is_promoted
@@ -33,6 +33,12 @@ _TRIES = 20
 
 class UnknownCredential(RotatorError):
     """No credential of that name is configured."""
+
+    exit_code = 2
+
+
+class UnknownTarget(RotatorError):
+    """No target of that name is configured."""
 
     exit_code = 2
 
@@ -54,6 +60,8 @@ class Plan:
     look: Look
     decisions: tuple[tuple[KeyId | None, Decision], ...]
     at: datetime
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """target that lacks the current key → what bringing it there would change, as a masked diff, or why it cannot be brought there"""
 
 
 class Operations:
@@ -192,7 +200,24 @@ class Operations:
         with self.engine.runner.hold(name):
             look = self.engine.runner.look(credential)
         now = self.engine.clock.now()
-        return Plan(look, decide(look, now), now)
+        return Plan(look, decide(look, now), now, _preview(look))
+
+    def withdraw(self, target: str, name: str, who: str) -> Accepted:
+        """Take a credential's key out of a target that it no longer uses, as far as it is what was written there."""
+        port = self.engine.targets.get(target)
+        if port is None:
+            raise UnknownTarget(
+                f"no target is called {target!r}; configured: {', '.join(sorted(self.engine.targets)) or 'none'}",
+                reason=Reason.MISCONFIGURED,
+            )
+        with self.engine.runner.hold(name):
+            credential = self.engine.find_credential(name)
+            if credential is not None and any(bound.name == target for bound in credential.targets):
+                raise Refused(f"{name} still uses {target}, and it would be written again: take it out of credentials.{name}.targets first")
+            if not port.withdraw(name):
+                return Accepted(name, f"{target} holds nothing that was written for {name}")
+            self._write(name, self._note("withdraw", f"{who}, out of {target}", None, None))
+        return Accepted(name, f"taken out of {target}")
 
     def _adopt(self, look: Look, who: str) -> str:
         facts, credential = look.facts, look.credential
@@ -303,6 +328,26 @@ class Operations:
             known = ", ".join(sorted(self.engine.credentials)) or "none"
             raise UnknownCredential(f"no credential is called {name!r}; configured: {known}", reason=Reason.MISCONFIGURED)
         return credential
+
+
+def _preview(look: Look) -> Mapping[str, str]:
+    record = look.facts.record
+    current = record.current if record is not None else None
+    secret = look.secret(current.key_id) if current is not None else None
+    if record is None or current is None or secret is None:
+        return {}
+    held = {fact.name: fact.key_id for fact in look.facts.targets}
+    ours = frozenset(key.key_id for key in record.keys)
+    endpoint = look.credential.prober.endpoint(look.credential.policy.kind)
+    delivery = Delivery(look.credential.name, secret, current.generation, endpoint, ours)
+    changes = {}
+    for bound in look.credential.targets:
+        if held.get(bound.name) != current.key_id:
+            try:
+                changes[bound.name] = bound.target.preview(delivery)
+            except RotatorError as problem:
+                changes[bound.name] = str(problem)
+    return changes
 
 
 def _refuse_unless_writable(credential: Credential) -> None:

@@ -76,6 +76,10 @@ def _add_operations(router: APIRouter, deps: ServerDependencies) -> None:
     def adopt(name: str, caller: CallerOf) -> schemas.Accepted:
         return _accepted(verbs.adopt(name, caller.name))
 
+    @router.post("/targets/{target}/withdraw", dependencies=[NEEDS_OPERATOR], summary="Take a credential's key out of a former target")
+    def withdraw(target: str, wish: schemas.WithdrawRequest, caller: CallerOf) -> schemas.Accepted:
+        return _accepted(verbs.withdraw(target, wish.credential, caller.name))
+
     @router.post("/leak", dependencies=[NEEDS_OPERATOR], summary="Report a leaked key")
     def leak(report: schemas.LeakReport, caller: CallerOf) -> schemas.AcceptedLeak:
         accepted = verbs.leak(secret=report.key, key_id=report.key_id, who=caller.name)

@@ -27,6 +27,7 @@ def build_plan(plan: Plan) -> schemas.Plan:
                 required=bound.required,
                 state=state_of(placements.get(bound.name), current.key_id if current else None),
                 activation=bound.target.activation,
+                changes=plan.changes.get(bound.name, ""),
             )
             for bound in look.credential.targets
         ),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rotator.domain.errors import Conflict, MalformedKey, Misconfigured, NeedsHuman, Permanent, RateLimited, Retry, RotatorError
-from rotator.engine.operations import UnknownCredential
+from rotator.engine.operations import UnknownCredential, UnknownTarget
 from rotator.server.access import Forbidden
 
 KEY_SHAPED = re.compile(r"((?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8})_[A-Za-z0-9_-]+")
@@ -32,6 +32,7 @@ class NotFound(RotatorError):
 
 _STATUSES: tuple[tuple[type[RotatorError], HTTPStatus, int | None], ...] = (
     (UnknownCredential, HTTPStatus.NOT_FOUND, None),
+    (UnknownTarget, HTTPStatus.NOT_FOUND, None),
     (NotFound, HTTPStatus.NOT_FOUND, None),
     (Forbidden, HTTPStatus.FORBIDDEN, None),
     (MalformedKey, HTTPStatus.BAD_REQUEST, _USAGE),
@@ -45,6 +46,7 @@ _STATUSES: tuple[tuple[type[RotatorError], HTTPStatus, int | None], ...] = (
 """The first that fits; None: the error's own exit code."""
 _REASONS: Mapping[type[RotatorError], str] = {
     UnknownCredential: "unknown-credential",
+    UnknownTarget: "unknown-target",
     NotFound: "not-found",
     Forbidden: "forbidden",
 }

@@ -66,6 +66,12 @@ class RotateRequest(_Request):
     emergency: bool = Field(default=False, description="Ahead of everything else; the old key is revoked without overlap.")
 
 
+class WithdrawRequest(_Request):
+    """Whose key is taken out."""
+
+    credential: str
+
+
 class LeakReport(_Request):
     """What leaked: exactly one of the two."""
 
@@ -234,6 +240,8 @@ class Affected(_Answer):
     required: bool
     state: Literal["current", "behind", "failed"]
     activation: str
+    changes: str
+    """what bringing it to the current key would change, as a unified diff with masked keys, or why it cannot be; empty where it holds it"""
 
 
 class Plan(_Answer):

@@ -8,6 +8,7 @@ from pathlib import Path
 from rotator.domain.errors import Misconfigured
 from rotator.domain.ports import Clock
 from rotator.mcp.clients import Located, get_client, locate_places
+from rotator.targets.backups import BackupFolder
 from rotator.targets.config import FileTargetConfig
 from rotator.targets.contents import HEADER_VALUE, RAW_KEY, ClientContent, Content, TemplateContent
 from rotator.targets.file import FileTarget
@@ -19,11 +20,11 @@ def build_file_target(
 ) -> FileTarget:
     """The target called `name`. `environ`, `home` and `platform` say where clients keep their files. Raises `Misconfigured`."""
     home = config.home.expanduser() if config.home is not None else home
-    ownership = OwnershipFolder(state_dir / "targets")
+    ownership, backups = OwnershipFolder(state_dir / "targets"), BackupFolder(state_dir / "backups")
     command = tuple(config.command or ())
     if config.client is None:
         assert config.path is not None
-        return FileTarget(name, config.path.expanduser(), _content(config), ownership, clock, adopt=config.adopt, command=command)
+        return FileTarget(name, config.path.expanduser(), _content(config), ownership, backups, clock, adopt=config.adopt, command=command)
     client = get_client(config.client)
     located = _locate(name, config, {**environ, **config.environ}, home, platform)
     return FileTarget(
@@ -31,6 +32,7 @@ def build_file_target(
         path=located.file,
         content=ClientContent(client, config.server),
         ownership=ownership,
+        backups=backups,
         clock=clock,
         activation=str(client.reload),
         home=home,

@@ -17,8 +17,10 @@ from rotator.domain.facts import Level
 from rotator.domain.ports import Clock, Delivery, Observation
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
+from rotator.mcp.diffs import masked_diff
 from rotator.mcp.documents import decode_document
 from rotator.mcp.errors import DocumentError
+from rotator.targets.backups import BackupFolder
 from rotator.targets.contents import Content, Written, refuse_foreign
 from rotator.targets.files import (
     FileState,
@@ -46,6 +48,7 @@ class FileTarget:
     path: Path
     content: Content
     ownership: OwnershipFolder
+    backups: BackupFolder
     clock: Clock
     activation: str = "now"
     home: Path | None = None
@@ -106,8 +109,15 @@ class FileTarget:
         if observation.problem is not None:
             raise Refused(f"target {self.name}: {observation.text}", reason=observation.problem)
 
+    def preview(self, delivery: Delivery) -> str:
+        """As `Target.preview`."""
+        state = read_state(self.path)
+        written, _ = self._edit(state, delivery, self.ownership.find(self.name, delivery.credential))
+        before = decode_document(state.content) if state.content is not None else ""
+        return masked_diff(before, written.text, str(self.path))
+
     def withdraw(self, credential: str) -> bool:
-        """Take our part out of the file again; the original bytes where nobody touched what was inserted. False: there was none."""
+        """As `Target.withdraw`."""
         with locked_folder(self.path):
             state = read_state(self.path)
             record = self.ownership.find(self.name, credential)
@@ -116,7 +126,8 @@ class FileTarget:
             text = decode_document(state.content)
             secret = self.content.find_secret(text)
             if not self._is_ours(record, secret):
-                raise refuse_foreign(str(self.path))
+                raise Refused(f"{self.path} does not hold what was written there any more: what stands there is left alone")
+            self.backups.save(self.name, self.path, text)
             rest = self.content.erase(text, record.inserted)
             if rest is None:
                 state.path.unlink()
@@ -150,6 +161,8 @@ class FileTarget:
                     reason=Reason.UNSAFE_FILE,
                 )
         if content != state.content or not state.is_private:
+            if state.content is not None:
+                self.backups.save(self.name, self.path, decode_document(state.content))
             replace_file(state, content)
         inserted = written.inserted or (record.inserted if record is not None else None)
         self.ownership.save(

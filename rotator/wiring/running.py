@@ -60,7 +60,7 @@ class Runtime:
         fixed = _needs_restart(self.settings, loaded.settings)
         parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics)
         credentials = with_departed(parts, self.journal, loaded.settings, self.clock, self.engine.credentials)
-        self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers)
+        self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers, parts.targets)
         if self.readiness is not None:
             for name in self.parts.stores.keys() - parts.stores.keys():
                 self.readiness.forget(f"store:{name}")
@@ -90,7 +90,7 @@ def build_runtime(path: Path, state_dir: Path, *, catch_up: timedelta | None = N
     engine = Engine(
         journal, clock, replace(timing, catch_up=catch_up) if catch_up is not None else timing, hooks, workers=settings.engine.workers
     )
-    engine.set_credentials(with_departed(parts, journal, settings, clock, {}), parts.issuers)
+    engine.set_credentials(with_departed(parts, journal, settings, clock, {}), parts.issuers, parts.targets)
     return Runtime(path, state_dir, clock, settings, parts, metrics, journal, engine, Operations(engine), text)
 
 

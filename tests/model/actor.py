@@ -276,7 +276,8 @@ class Decider:
     def _row(self, journal: Journal, key: int, revoked: bool, passed: Passed) -> Retirement:
         opened = NOW - (timedelta(0), self.policy.overlap_min, self.policy.overlap_max)[dict(passed.overlap).get(key, 0)]
         sight = journal.sight(key)
-        acknowledged = sym.AGED if key == passed.outlived else _start(sight, _asked(sight, passed, False))
+        asked = _asked(sight, passed, False)
+        acknowledged = sym.AGED if key == passed.outlived else asked if sight.answer == ALIVE else _start(sight, asked)
         return Retirement("row", KEYS[key], Reason.REPLACED, opened, revoked_at=acknowledged if revoked else None)
 
     def _target(self, n: int, view: TargetView, passed: Passed) -> TargetFact:

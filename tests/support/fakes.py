@@ -216,6 +216,14 @@ class FakeTarget:
     def check(self, credential: str) -> None:  # noqa: ARG002
         self._ensure_there()
 
+    def preview(self, delivery: Delivery) -> str:
+        self._ensure_there()
+        return f"+{delivery.secret.key_id}\n"
+
+    def withdraw(self, credential: str) -> bool:
+        self._ensure_there()
+        return self.held.pop(credential, None) is not None
+
     def _ensure_there(self) -> None:
         if self.away:
             raise Unreachable(f"{self.name} does not answer")

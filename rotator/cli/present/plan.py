@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rotator.cli.humane import render_from_now, render_stamp
-from rotator.cli.present.blocks import BAD, DIM, STRONG, WARN, Block, Column, Gap, Note, Table
+from rotator.cli.present.blocks import BAD, DIM, GOOD, STRONG, WARN, Block, Column, Gap, Note, Table
 from rotator.cli.present.words import Row, render_wait
 
 _COLUMNS = (Column("CONSUMER"), Column("STATE"), Column("WORKS WITH A NEW KEY"), Column("REQUIRED"))
+_LINES = {"+": GOOD, "-": BAD}
 _ACTIVATIONS = {"now": "at once", "reconnect": "after it reconnects", "restart": "after its restart"}
 
 
@@ -44,6 +45,9 @@ def _build_plan(plan: Row, now: datetime) -> Iterator[Block]:
             for a in affected
         )
         yield Table(_COLUMNS, rows, indent=2)
+    for one in affected:
+        for line in str(one.get("changes") or "").splitlines():
+            yield Note(line, _LINES.get(line[:1], DIM), indent=4)
 
 
 def _render_step(step: Row) -> str:

@@ -126,13 +126,12 @@ class World:
                 store=store,
                 service=self.service,
                 issuer=self.issuer,
-                targets=list(self.targets.values()),
                 policy=self.policy,
-                **changes,
+                **{"targets": list(self.targets.values()), **changes},
             )
             for name in names
         ]
-        self.engine.set_credentials({c.name: c for c in credentials})
+        self.engine.set_credentials({c.name: c for c in credentials}, targets=self.targets)
         return credentials
 
     def run(self) -> None:

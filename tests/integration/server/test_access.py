@@ -25,6 +25,7 @@ ROUTES = [
     ("POST", "/api/v1/credentials/{name}/abandon", "operator"),
     ("POST", "/api/v1/credentials/{name}/rollback", "operator"),
     ("POST", "/api/v1/credentials/{name}/adopt", "operator"),
+    ("POST", "/api/v1/targets/{target}/withdraw", "operator"),
     ("POST", "/api/v1/leak", "operator"),
     ("GET", "/api/v1/rotations", "viewer"),
     ("GET", "/api/v1/rotations/{rotation_id}", "viewer"),

@@ -11,7 +11,7 @@ import pytest
 from rotator.domain.errors import Misconfigured, NeedsHuman, Unreachable
 from rotator.domain.keys import KeyId
 from tests.integration.server.conftest import PATIENT, World, is_settled, wait_for
-from tests.support.fakes import build_secret
+from tests.support.fakes import FakeTarget, build_secret
 
 ONE = "/api/v1/credentials/checkout-read"
 
@@ -153,6 +153,30 @@ def test_rollback_without_a_living_former_key_is_refused(running: World) -> None
     assert (answer.status_code, answer.json()["error"]) == (409, "cannot-roll-back")
 
 
+def test_a_target_that_is_not_used_any_more_gives_the_key_back(running: World) -> None:
+    former, wish = running.targets["cluster"], {"credential": "checkout-read"}
+    refused = running.client("operator").post("/api/v1/targets/cluster/withdraw", json=wish)
+    assert (refused.status_code, refused.json()["exit_code"]) == (409, 1)
+    assert "credentials.checkout-read.targets" in refused.json()["message"]
+    running.configure("checkout-read", targets=[])
+    running.settle("checkout-read", lambda s: not s["targets"])
+    assert former.held
+    assert running.client("operator").post("/api/v1/targets/cluster/withdraw", json=wish).json()["text"] == "taken out of cluster"
+    assert not former.held
+    again = running.client("operator").post("/api/v1/targets/cluster/withdraw", json=wish)
+    assert again.json()["text"] == "cluster holds nothing that was written for checkout-read"
+    unknown = running.client("operator").post("/api/v1/targets/nowhere/withdraw", json=wish)
+    assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown-target")
+
+
+def test_the_plan_shows_what_a_target_that_lacks_the_key_would_get(running: World) -> None:
+    new = FakeTarget("new")
+    new.refuses = True
+    running.configure("checkout-read", targets=[new, running.targets["cluster"]])
+    changes = {a["target"]: a["changes"] for a in running.client("viewer").get(f"{ONE}/plan").json()["affects"]}
+    assert changes == {"new": f"+{current(running)}\n", "cluster": ""}
+
+
 def test_adopt_has_nothing_to_accept_where_all_is_well(running: World) -> None:
     assert running.client("operator").post(f"{ONE}/adopt").json()["text"] == "there was nothing to accept"
 
@@ -176,8 +200,8 @@ def test_plan_says_what_would_happen_and_changes_nothing(world: World) -> None:
     assert [(step["process"], step["does"]) for step in plan["now"]] == [("rotation", "open")]
     assert "bootstrap" in plan["now"][0]["text"]
     assert plan["affects"] == [
-        {"target": "cluster", "required": True, "state": "behind", "activation": "restart"},
-        {"target": "laptops", "required": True, "state": "behind", "activation": "now"},
+        {"target": "cluster", "required": True, "state": "behind", "activation": "restart", "changes": ""},
+        {"target": "laptops", "required": True, "state": "behind", "activation": "now", "changes": ""},
     ]
     assert world.journal.audit_head() == before
 

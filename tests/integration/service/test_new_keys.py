@@ -23,13 +23,13 @@ def promoted_at(scene: Scene, key_id: str) -> str:
 @pytest.mark.parametrize("cached", [False, True], ids=["propagation", "cached refusals"])
 def test_a_key_that_some_workers_refuse_at_first_is_promoted_once_all_take_it(stage: Stage, cached: bool) -> None:
     scene = stage.add()
-    stage.control.settings(propagation=1.2, cache_refusals=cached)
+    stage.control.settings(propagation=0.8, cache_refusals=cached)
     stage.control.faults(SEEN_ONCE)
     scene.rotate()
     status = scene.wait_settled(2)
     scene.ensure_nothing_good_was_given_up()
     minted = instant(stage.control.key(status["key_id"])["created_at"])
-    assert instant(promoted_at(scene, status["key_id"])) >= minted + timedelta(seconds=1.2), "promoted while a worker refused it"
+    assert instant(promoted_at(scene, status["key_id"])) >= minted + timedelta(seconds=0.8), "promoted while a worker refused it"
     refused = [e for e in scene.events(key_id=status["key_id"]) if e["action"] == "probe" and not e["ok"]]
     assert refused, "the test's weather did not reach the key"
     scene.ensure_converged()

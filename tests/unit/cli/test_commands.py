@@ -54,6 +54,7 @@ def test_the_design_s_commands_are_all_there() -> None:
         "abandon",
         "rollback",
         "adopt",
+        "withdraw",
         "config",
         "sandbox",
     ]

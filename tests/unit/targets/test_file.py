@@ -18,6 +18,7 @@ from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
+from rotator.targets.backups import KEPT
 from rotator.targets.building import build_file_target
 from rotator.targets.config import FileTargetConfig
 from rotator.targets.contents import TemplateContent
@@ -107,6 +108,55 @@ def test_everything_else_in_a_client_file_stays_and_a_withdrawal_restores_its_by
     assert target.withdraw("checkout") is True
     assert path.read_bytes() == before
     assert target.withdraw("checkout") is False
+
+
+@pytest.mark.parametrize("client", sorted(CLIENT_FILES))
+def test_a_delivery_can_be_shown_before_it_is_made(place: Place, client: str) -> None:
+    target = place.target(client=client)
+    path = place.home / CLIENT_FILES[client]
+    path.write_bytes(b'model = "x"\n' if path.suffix == ".toml" else b'{"a": 1}\n')
+    path.chmod(0o600)
+    before, first, second = path.read_bytes(), a_secret(), a_secret()
+    shown = target.preview(a_delivery(first))
+    assert path.read_bytes() == before
+    added = [line for line in shown.splitlines() if line.startswith("+")]
+    assert any(f"{first.key_id}_…" in line for line in added)
+    assert first.reveal() not in shown
+    place.bring(target, first)
+    assert target.preview(a_delivery(first)) == ""
+    shown = target.preview(a_delivery(second, 2))
+    assert f"{first.key_id}_…" in shown
+    assert f"{second.key_id}_…" in shown
+
+
+def test_a_file_is_kept_as_it_was_before_each_change_with_our_keys_masked(place: Place) -> None:
+    target = place.target(client="cursor")
+    path = place.home / CLIENT_FILES["cursor"]
+    path.write_text('{"theirs": "their-own-secret"}')
+    path.chmod(0o600)
+    given = [a_secret() for _ in range(6)]
+    for generation, secret in enumerate(given, 1):
+        place.bring(target, secret, generation)
+    copies = sorted(place.state.glob("backups/*/*"))
+    assert len(copies) == KEPT
+    texts = [copy.read_text() for copy in copies]
+    assert all(copy.stat().st_mode & 0o777 == 0o600 and copy.parent.stat().st_mode & 0o777 == 0o700 for copy in copies)
+    assert all("their-own-secret" in text for text in texts)
+    assert [secret.key_id for text in texts for secret in given if str(secret.key_id) in text] == [s.key_id for s in given[2:5]]
+    assert not [text for text in texts for secret in given if secret.reveal() in text]
+    assert target.withdraw("checkout")
+    assert str(given[5].key_id) in max(place.state.glob("backups/*/*")).read_text()
+
+
+def test_what_somebody_else_put_in_place_of_our_key_is_not_taken_out(place: Place) -> None:
+    target = place.target(client="cursor")
+    path = place.home / CLIENT_FILES["cursor"]
+    place.bring(target, a_secret())
+    theirs = path.read_text().replace(str(target.observe("checkout").key_id), "rk_live_theirs00")
+    path.write_text(theirs)
+    with pytest.raises(Refused, match="left alone"):
+        target.withdraw("checkout")
+    assert path.read_text() == theirs
 
 
 def test_raw_header_and_template(place: Place, tmp_path: Path) -> None:
