@@ -386,14 +386,14 @@ def _accepted_long_enough(facts: Facts, pending: KeyEntry) -> bool:
 
 
 def _give_refused_up(facts: Facts, pending: KeyEntry, now: datetime) -> Decision | None:
-    if now < (pending.staged_at or pending.minted_at) + facts.policy.verify_for:
-        return None
     seen = facts.seen(pending.key_id)
-    # Refusals beside a witness that answers prove the key bad; without one they prove nothing about it.
+    # Refusals beside a witness that answers prove the key bad; without one they prove nothing about it, and no time counts. A refusal may
+    # be cached, from an outage that is over: only a run that outlasts the cache is the service's word.
     if seen.refusals and seen.refusals[-1] == seen.asked_at:
-        # A refusal may be cached (from an outage that is over): only a run that outlasts the cache is the service's word.
-        lasting = seen.refusals[-1] - seen.refusals[0] >= facts.policy.cache_time
+        lasting = seen.refusals[-1] - seen.refusals[0] >= max(facts.policy.verify_for, facts.policy.cache_time)
         return Do(Retire(pending.key_id, failed=True)) if lasting else None
+    if seen.first_refused is None or now < seen.first_refused + facts.policy.verify_for:
+        return None
     if may_probe(facts, pending.key_id, now):
         return Do(Probe(pending.key_id, witness=_witness(facts)))
     return Park(

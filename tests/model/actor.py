@@ -240,9 +240,7 @@ class Decider:
             memory=_memory(memory),
             rotation=_rotation(open_rotation),
             retirements=tuple(self._row(journal, k, revoked, passed) for k, revoked in journal.rows),
-            sightings=tuple(
-                _sightings(s, _asked(s, passed, s.key == promoted)) if s.key != passed.outlived else _outliving(s.key) for s in sights
-            ),
+            sightings=tuple(self._seen(s, _asked(s, passed, s.key == promoted), passed) for s in sights),
             targets=tuple(self._target(n, t, passed) for n, t in enumerate(look.targets)),
             attempt=view,
             due_at=NOW if look.due else None,
@@ -250,23 +248,27 @@ class Decider:
             orphans_wait=look.orphans_wait,
         )
 
+    def _seen(self, sight: Sight, asked: datetime, passed: Passed) -> Sightings:
+        if sight.key == passed.outlived:
+            return Sightings(KEYS[sight.key], asked_at=sym.PAUSED, answer=Verdict.ALIVE, last_alive=sym.PAUSED)
+        seen = _sightings(sight, asked)
+        return replace(seen, first_refused=NOW - self.policy.verify_for) if passed.verify and seen.first_refused else seen
+
     def _record(self, doc: int, passed: Passed, swept: tuple[int, ...] | None) -> Record:
         """The document's record with the instants of this passing of time."""
-        key = (doc, passed.overlap, passed.verify, swept)
+        key = (doc, passed.overlap, swept)
         found = self.records.get(key)
         if found is None:
             record = self.docs.docs[doc][0]
             assert record is not None
             levels = dict(passed.overlap)
-            record = replace(record, keys=tuple(self._aged(k, levels.get(number(k.key_id), 0), passed) for k in record.keys))
+            record = replace(record, keys=tuple(self._aged(k, levels.get(number(k.key_id), 0)) for k in record.keys))
             found = record if swept is None or not record.closed else sym.with_swept(record, swept)
             self.records[key] = found
         return found
 
-    def _aged(self, entry: Any, level: int, passed: Passed) -> Any:
+    def _aged(self, entry: Any, level: int) -> Any:
         changes: dict[str, datetime] = {}
-        if entry.stage is Stage.PENDING and passed.verify:
-            changes["minted_at"] = changes["staged_at"] = NOW - self.policy.verify_for
         if level and entry.retired_at is not None:
             changes["retired_at"] = NOW - (self.policy.overlap_min if level == 1 else self.policy.overlap_max)
         if level and entry.compromised_at is not None:
@@ -325,10 +327,6 @@ def _rotation(rot: Rot | None) -> Rotation | None:
         preflight_at=NOW,
         abandon=rot.abandon,
     )
-
-
-def _outliving(key: int) -> Sightings:
-    return Sightings(KEYS[key], asked_at=sym.PAUSED, answer=Verdict.ALIVE, last_alive=sym.PAUSED)
 
 
 def _with_asked(sights: tuple[Sight, ...], passed: Passed) -> tuple[Sight, ...]:

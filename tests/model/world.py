@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from rotator.domain.facts import Policy
@@ -16,6 +17,8 @@ UNBORN, LIVES, REVOKED, GONE, BAD = range(5)
 
 EFFECT_FAULTS = frozenset({"fail", "lost", "late", "crash", "stall"})
 """an effect fails, is applied and its answer lost, is applied later; a crash; a replica that stands still for longer than its lease"""
+POLICY = Policy(sym.INSTALLATION, Kind.RK, verify_for=timedelta(minutes=8))
+"""a run of refusals that outlasts the cache outlasts the patience with a new key, too"""
 HOLLOW = "hollow"
 """a revoke that is acknowledged and has no effect"""
 PROBE_FAULTS = frozenset({"refuse", "outage", "unknown", "bad"})
@@ -63,7 +66,7 @@ class World:
     events: tuple[tuple[str, int], ...] = ()
     """what else may happen, and how often in one run"""
     targets: tuple[TargetSpec, ...] = ()
-    policy: Policy = field(default_factory=lambda: Policy(sym.INSTALLATION, Kind.RK))
+    policy: Policy = POLICY
     empty: bool = False
     """a bootstrap: neither store nor journal knows the credential"""
     new_targets: bool = False

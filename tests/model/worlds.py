@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rotator.domain.facts import AtDeadline, Policy, WithoutReplacement
-from rotator.domain.keys import Kind
-from tests.model.symbols import INSTALLATION
-from tests.model.world import EFFECT_FAULTS, HOLLOW, PROBE_FAULTS, TargetSpec, World
+from rotator.domain.facts import AtDeadline, WithoutReplacement
+from tests.model.world import EFFECT_FAULTS, HOLLOW, POLICY, PROBE_FAULTS, TargetSpec, World
 
-POLICY = Policy(INSTALLATION, Kind.RK)
 TARGET = TargetSpec()
 PLAIN = TargetSpec(keeps_generation=False)
 OPTIONAL = TargetSpec(required=False)
