@@ -14,8 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rotator.wiring.logs import configure_logs
+
+# Whether an example is slow is the machine's doing: what must be fast is measured by `make bench`.
+settings.register_profile("rotator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rotator")
 
 KEY_SHAPED = re.compile(rb"(?<![A-Za-z0-9])(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
 TARGET_NAMES = re.compile(
