@@ -71,6 +71,7 @@ SPARES = _gauge("pool_spares", "issuer", "Spare keys that a pool still holds.")
 ORPHANS = _gauge("orphans", "", "Minted keys that stand in no stage and are not revoked yet.")
 MACHINES = _gauge("machines", "state", "Enrolled machines by state.")
 QUEUE = _gauge("engine_queue", "lane", "Credentials that wait for a worker, by lane.")
+REJECTED = _gauge("config_rejected", "", "1 while the configuration on disk is wrong and an older one is in force, else 0.")
 BUILD = _gauge("build_info", "version python", "Always 1; names what runs.")
 READ_FAILED = _gauge("state_read_failed", "", "1 when the journal could not be read at this scrape, so that state is missing, else 0.")
 ROTATIONS = _counter("rotations", "credential reason outcome", "Closed rotations, by why they were opened and how they ended.")
@@ -83,7 +84,8 @@ LEAK_SECONDS = _histogram("leak_to_dead_seconds", "", "From the accepted report 
 
 FAMILIES = (
     INFO, MINTED, EXPIRES, NEXT, PHASE, PARKED, COMPROMISED, TARGETS, ROTATIONS, ROTATION_SECONDS, STEP_SECONDS, STEPS, LAST_SUCCESS,
-    OVERDUE, RETIREMENTS, OLD_KEY, LEAK_SECONDS, SPARES, ORPHANS, MACHINES, REMOTE, REMOTE_SECONDS, QUEUE, READ_FAILED, BUILD,
+    OVERDUE, RETIREMENTS, OLD_KEY, LEAK_SECONDS, SPARES, ORPHANS, MACHINES, REMOTE, REMOTE_SECONDS, QUEUE, READ_FAILED, REJECTED,
+    BUILD,
 )  # fmt: skip
 """Every metric of ours, as docs/metrics.md lists them."""
 
@@ -123,6 +125,7 @@ class State:
     orphans: int = 0
     oldest_overdue: float = 0.0
     """seconds"""
+    config_rejected: bool = False
     pool_spares: Mapping[str, int] = field(default_factory=dict)
     machines: Mapping[str, int] = field(default_factory=dict)
 
@@ -246,6 +249,7 @@ def _collect_totals(state: State) -> Iterator[Metric]:
     yield rotations
     yield _single(OVERDUE, state.oldest_overdue)
     yield _single(ORPHANS, state.orphans)
+    yield _single(REJECTED, float(state.config_rejected))
     yield _labelled(SPARES, state.pool_spares)
     yield _labelled(MACHINES, state.machines)
 

@@ -29,6 +29,11 @@ def fetch_status(client: DaemonClient, name: str) -> Row:
     return _row(client.get(f"{_ROOT}/credentials/{quote(name, safe='')}"))
 
 
+def fetch_info(client: DaemonClient) -> Row:
+    """What runs there."""
+    return _row(client.get(f"{_ROOT}/info"))
+
+
 def fetch_names(client: DaemonClient) -> list[str]:
     """The names of all credentials."""
     return [str(row["name"]) for row in fetch_statuses(client, ())]

@@ -35,12 +35,13 @@ def status(options: Options, credentials: Sequence[str], exit_code: bool) -> int
 
     with daemon(options.state_dir) as client:
         rows = api.fetch_statuses(client, credentials)
+        rejected = str(api.fetch_info(client).get("rejected_configuration") or "")
     if options.json:
-        print_json({"credentials": rows})
+        print_json({"credentials": rows, "rejected_configuration": rejected})
     else:
         from rotator.cli.present.status import build_status
 
-        print_blocks(build_status(rows, datetime.now(UTC), verbose=bool(options.verbose)))
+        print_blocks(build_status(rows, datetime.now(UTC), verbose=bool(options.verbose), rejected=rejected))
     from rotator.cli.present.status import needs_person
 
     return 4 if exit_code and any(map(needs_person, rows)) else 0

@@ -32,6 +32,7 @@ class _Needs:
             raise Forbidden(f"this needs a token of the role {self._role.name.lower()}; the one sent is a {caller.role.name.lower()}'s")
 
 
+NEEDS_HOOK = Depends(_Needs(Role.HOOK))
 NEEDS_VIEWER = Depends(_Needs(Role.VIEWER))
 NEEDS_OPERATOR = Depends(_Needs(Role.OPERATOR))
 NEEDS_ADMIN = Depends(_Needs(Role.ADMIN))

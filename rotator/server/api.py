@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,7 @@ from rotator.domain.keys import parse_key_id
 from rotator.engine import operations
 from rotator.engine.operations import UnknownCredential
 from rotator.server import schemas
-from rotator.server.access import NEEDS_ADMIN, NEEDS_OPERATOR, NEEDS_VIEWER, CallerOf
+from rotator.server.access import NEEDS_ADMIN, NEEDS_HOOK, NEEDS_OPERATOR, NEEDS_VIEWER, CallerOf
 from rotator.server.dependencies import ServerDependencies
 from rotator.server.gathering import Gatherer
 from rotator.server.plans import build_plan
@@ -129,12 +130,25 @@ def _add_daemon(router: APIRouter, deps: ServerDependencies) -> None:
             started_at=deps.started_at,
             journal=deps.queries.id,
             credentials=len(deps.engine.credentials),
+            rejected_configuration=deps.find_rejected(),
         )
 
     @router.post("/reload", dependencies=[NEEDS_ADMIN], summary="Read the configuration again now")
     def reload() -> schemas.Reloaded:
         changed, message = deps.reload()
         return schemas.Reloaded(changed=changed, message=message)
+
+
+def build_hooks(deps: ServerDependencies) -> APIRouter:
+    """What other programs call when something happened. Nothing that they send is believed: it only makes us look."""
+    router = APIRouter(prefix="/hooks", responses=_PROBLEMS)
+
+    @router.post("/store-changed", dependencies=[NEEDS_HOOK], status_code=HTTPStatus.ACCEPTED, summary="A store may have changed")
+    def store_changed() -> schemas.Noted:
+        deps.ask_poll()
+        return schemas.Noted(text="the stores are asked soon what changed")
+
+    return router
 
 
 def _accepted(done: operations.Accepted) -> schemas.Accepted:

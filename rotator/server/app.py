@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from rotator import __version__
-from rotator.server.api import build_api
+from rotator.server.api import build_api, build_hooks
 from rotator.server.dependencies import ServerDependencies
 from rotator.server.gathering import Gatherer
 from rotator.server.guards import Envelope, Gate
@@ -18,7 +18,7 @@ from rotator.server.problems import add_problem_answers
 def build_app(deps: ServerDependencies) -> FastAPI:
     """The whole server. `app.state.metrics_app` is what a metrics port of its own serves. The metrics read from these dependencies."""
     gatherer = Gatherer(deps.queries, lambda: deps.engine.credentials)
-    measurer = Measurer(gatherer, deps.clock)
+    measurer = Measurer(gatherer, deps.clock, deps.find_rejected)
     deps.metrics.watch(measurer.read_state, deps.engine.queue.lengths)
     app = FastAPI(
         title="rotator",
@@ -31,6 +31,7 @@ def build_app(deps: ServerDependencies) -> FastAPI:
         middleware=[Middleware(Envelope), Middleware(Gate, tokens=deps.tokens)],
     )
     app.include_router(build_api(deps, gatherer))
+    app.include_router(build_hooks(deps))
     app.include_router(build_health(deps))
     add_problem_answers(app)
     app.state.metrics_app = build_metrics_app(deps.metrics)

@@ -30,3 +30,7 @@ class ServerDependencies:
     started_at: datetime
     reload: Callable[[], tuple[bool, str]]
     """re-reads the configuration now: (whether anything changed, a sentence). Raises `Misconfigured`, and keeps what was"""
+    find_rejected: Callable[[], str] = str
+    """what is wrong with the configuration on disk, while an older one is in force; empty: it is in force"""
+    ask_poll: Callable[[], None] = lambda: None
+    """have the stores asked soon whether somebody changed a key"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ class Measurer:
 
     gatherer: Gatherer
     clock: Clock
+    find_rejected: Callable[[], str]
 
     def read_state(self) -> State:
         """One reading. Raises `Unreachable` when the journal cannot be read."""
@@ -34,6 +35,7 @@ class Measurer:
             rotations={(name, str(why), str(end)): count for (name, why, end), count in counts.items() if name in names},
             orphans=sum(k.view.orphans for k in known if k.view is not None),
             oldest_overdue=oldest_overdue(known, now),
+            config_rejected=bool(self.find_rejected()),
         )
 
 

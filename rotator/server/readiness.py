@@ -119,8 +119,14 @@ class WatchedStore:
         self._store.check(path)
 
     def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """As `Store.list_marks`."""
-        return self._store.list_marks(paths)
+        """As `Store.list_marks`. Idle credentials' stores are heard of through it."""
+        try:
+            marks = self._store.list_marks(paths)
+        except RotatorError as problem:
+            self._readiness.mark_failed(self._part, str(problem))
+            raise
+        self._readiness.mark_ready(self._part)
+        return marks
 
     def find_access(self, path: str, *, writes: bool) -> Access:
         """As `Store.find_access`."""

@@ -288,6 +288,12 @@ class Info(_Answer):
     started_at: datetime
     journal: str
     credentials: int
+    rejected_configuration: str
+    """what is wrong with the configuration on disk, while an older one is in force; empty: it is in force"""
+
+
+class Noted(_Answer):
+    text: str
 
 
 class Reloaded(_Answer):

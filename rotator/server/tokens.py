@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 class Role(IntEnum):
     """What a token may do; each includes the ones before it."""
 
+    HOOK = 0
     VIEWER = 1
     OPERATOR = 2
     ADMIN = 3
@@ -64,7 +65,7 @@ class TokenBook:
         entries = []
         for name, role, digest in tokens:
             if role.upper() not in Role.__members__:
-                raise Misconfigured(f"server.tokens: {name}: role must be one of viewer, operator, admin")
+                raise Misconfigured(f"server.tokens: {name}: role must be one of hook, viewer, operator, admin")
             if not _HASH.match(digest.lower()):
                 raise Misconfigured(f"server.tokens: {name}: sha256 must be 64 hexadecimal digits, the SHA-256 of the token")
             entries.append(_Entry(Caller(name, Role[role.upper()]), bytes.fromhex(digest)))

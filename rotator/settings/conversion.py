@@ -49,4 +49,6 @@ def schedule_of(settings: Settings, name: str) -> Schedule:
 
 def timing_of(settings: Settings) -> Timing:
     """How patient the engine is."""
-    return Timing(**{name: getattr(settings.engine, name) for name in type(settings.engine).model_fields if name != "workers"})
+    return Timing(
+        **{name: getattr(settings.engine, name) for name in type(settings.engine).model_fields if name not in ("workers", "poll")}
+    )

@@ -66,8 +66,8 @@ class TokenSettings(Section):
 
     name: Name
     """Who holds it; stands in the audit trail."""
-    role: Literal["viewer", "operator", "admin"]
-    """viewer: look. operator: also rotate, report leaks, retry. admin: also reload."""
+    role: Literal["hook", "viewer", "operator", "admin"]
+    """hook: say that a store changed, and nothing else. viewer: look. operator: also rotate, report leaks, retry. admin: also reload."""
     sha256: Annotated[str, AfterValidator(_ensure_hash)] | None = None
     """The token's SHA-256 in hexadecimal digits."""
     file: FilePath | None = None
@@ -124,6 +124,8 @@ class EngineSettings(Section):
     """Rotations that were missed while the daemon was down are spread over this long."""
     recheck: PositiveDuration = timedelta(seconds=30)
     """How often something outside that holds a credential up is looked at again."""
+    poll: PositiveDuration = timedelta(minutes=1)
+    """How often stores are asked whether somebody else changed a key."""
     resync: PositiveDuration = timedelta(hours=1)
     """How often an idle credential's store and targets are looked at."""
     attempt_base: PositiveDuration = timedelta(seconds=5)

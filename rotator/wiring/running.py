@@ -13,6 +13,7 @@ import structlog
 
 from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
+from rotator.domain.errors import RotatorError
 from rotator.domain.ports import Clock
 from rotator.engine.engine import Engine, Hooks
 from rotator.engine.operations import Operations
@@ -45,6 +46,8 @@ class Runtime:
     operations: Operations
     loaded_text: str = field(default="", repr=False)
     readiness: Readiness | None = None
+    rejected: str = ""
+    """what is wrong with the configuration on disk, while an older one is in force"""
 
     def watch_stores(self, readiness: Readiness) -> None:
         """Let every store's reads say whether it answers."""
@@ -53,6 +56,15 @@ class Runtime:
 
     def reload(self) -> bool:
         """Read the configuration again; True if it changed. A bad one is reported and the old one stays."""
+        try:
+            changed = self._reload()
+        except RotatorError as problem:
+            self.rejected = str(problem)
+            raise
+        self.rejected = ""
+        return changed
+
+    def _reload(self) -> bool:
         text = _read_text(self.path)
         if text == self.loaded_text:
             return False

@@ -6,6 +6,8 @@ import structlog
 
 from rotator.daemon import Daemon, Service
 from rotator.domain.errors import RotatorError
+from rotator.engine.changes import ChangeWatch
+from rotator.scheduling.polling import Polling
 from rotator.scheduling.wakeups import Wakeups
 from rotator.server.app import build_app
 from rotator.server.dependencies import ServerDependencies
@@ -20,7 +22,8 @@ log = structlog.get_logger(__name__)
 def serve(runtime: Runtime, wakeups: Wakeups) -> None:
     """Run until a signal."""
     readiness = build_readiness(runtime, wakeups)
-    server = build_server(runtime, readiness)
+    polling = Polling("poll", ChangeWatch(runtime.engine).poll, runtime.settings.engine.poll)
+    server = build_server(runtime, readiness, polling)
 
     def start_server() -> None:
         write_daemon_file(runtime.state_dir, server.start())
@@ -32,6 +35,7 @@ def serve(runtime: Runtime, wakeups: Wakeups) -> None:
     services = [
         Service("engine", runtime.engine.start, runtime.engine.stop),
         Service("scheduler", wakeups.start, wakeups.stop),
+        Service("polling", polling.start, polling.stop),
         Service("server", start_server, stop_server),
     ]
 
@@ -61,7 +65,7 @@ def build_readiness(runtime: Runtime, wakeups: Wakeups) -> Readiness:
     return readiness
 
 
-def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
+def build_server(runtime: Runtime, readiness: Readiness, polling: Polling) -> ApiServer:
     """The HTTP server, not yet listening."""
     settings = runtime.settings
     tokens = TokenBook.from_config((t.name, t.role, t.get_hash()) for t in settings.server.tokens).with_admin(
@@ -84,6 +88,8 @@ def build_server(runtime: Runtime, readiness: Readiness) -> ApiServer:
             installation=settings.installation,
             started_at=runtime.engine.mind.started_at,
             reload=reload,
+            find_rejected=lambda: runtime.rejected,
+            ask_poll=polling.ask,
         )
     )
     return ApiServer(app, settings.server.bind, settings.server.port, metrics_port=settings.metrics.port)

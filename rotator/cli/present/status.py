@@ -21,11 +21,15 @@ _COLUMNS = (
 _QUIET_WAITS = {"not-due"}
 
 
-def build_status(credentials: Sequence[Row], now: datetime, *, verbose: bool) -> list[Block]:
-    """The table, then what is parked, compromised or behind; `verbose` adds each credential's consumers and dying keys."""
+def build_status(credentials: Sequence[Row], now: datetime, *, verbose: bool, rejected: str = "") -> list[Block]:
+    """The table, then what is parked, compromised or behind; `verbose` adds each credential's consumers and dying keys.
+
+    `rejected`: what is wrong with the configuration on disk, while an older one is in force.
+    """
+    warning = [Note("the configuration on disk is wrong, and an older one is in force:", BAD), Note(rejected, indent=2)] if rejected else []
     if not credentials:
-        return [Note("no credentials are configured")]
-    blocks: list[Block] = [Table(_COLUMNS, tuple(_build_row(c, now) for c in credentials))]
+        return [*warning, Note("no credentials are configured")]
+    blocks: list[Block] = [*warning, *([Gap()] if warning else []), Table(_COLUMNS, tuple(_build_row(c, now) for c in credentials))]
     for credential in credentials:
         concerns = list(_find_concerns(credential))
         details = list(_build_details(credential, now)) if verbose else []

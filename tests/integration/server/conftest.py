@@ -32,7 +32,7 @@ from rotator.stores.memory import MemoryStore
 from tests.support.fakes import FakeIssuer, FakeService, FakeTarget, build_credential
 
 T = TypeVar("T")
-ROLES = ("viewer", "operator", "admin")
+ROLES = ("hook", "viewer", "operator", "admin")
 TOKENS = {role: f"token-of-the-{role}-for-these-tests" for role in ROLES}
 QUICK = Policy(
     installation="test",
@@ -84,6 +84,9 @@ class World:
         self.clients: list[httpx.Client] = []
         self.url = ""
 
+    rejected: str = ""
+    polls: threading.Event = field(default_factory=threading.Event)
+
     def __enter__(self) -> Self:
         entries = [(role, role, hashlib.sha256(token.encode()).hexdigest()) for role, token in TOKENS.items()]
         deps = ServerDependencies(
@@ -97,6 +100,8 @@ class World:
             installation="test",
             started_at=self.clock.now(),
             reload=self._reload,
+            find_rejected=lambda: self.rejected,
+            ask_poll=self.polls.set,
         )
         self.app = build_app(deps)
         self.server = ApiServer(self.app, port=0, metrics_port=self.metrics_port)

@@ -15,7 +15,7 @@ ROUTES = [
     ("GET", "/readyz", OPEN),
     ("GET", "/readyz/{part}", OPEN),
     ("GET", "/metrics", "viewer"),
-    ("GET", "/api/v1/openapi.json", "viewer"),
+    ("GET", "/api/v1/openapi.json", "hook"),
     ("GET", "/api/v1/credentials", "viewer"),
     ("GET", "/api/v1/credentials/{name}", "viewer"),
     ("GET", "/api/v1/credentials/{name}/plan", "viewer"),
@@ -27,6 +27,7 @@ ROUTES = [
     ("POST", "/api/v1/credentials/{name}/adopt", "operator"),
     ("POST", "/api/v1/targets/{target}/withdraw", "operator"),
     ("POST", "/api/v1/leak", "operator"),
+    ("POST", "/hooks/store-changed", "hook"),
     ("GET", "/api/v1/rotations", "viewer"),
     ("GET", "/api/v1/rotations/{rotation_id}", "viewer"),
     ("GET", "/api/v1/retirements", "viewer"),
@@ -74,7 +75,7 @@ def test_the_matrix_above_names_every_route(shared: World) -> None:
     described = shared.client().get("/api/v1/openapi.json").json()["paths"]
     served = {(method.upper(), path) for path, methods in described.items() for method in methods}
 
-    assert served == {(m, p) for m, p in listed if p.startswith("/api/v1/") and not p.endswith("openapi.json")}
+    assert served == {(m, p) for m, p in listed if p.startswith(("/api/v1/", "/hooks/")) and not p.endswith("openapi.json")}
 
 
 @pytest.mark.parametrize(

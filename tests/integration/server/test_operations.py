@@ -177,6 +177,20 @@ def test_the_plan_shows_what_a_target_that_lacks_the_key_would_get(running: Worl
     assert changes == {"new": f"+{current(running)}\n", "cluster": ""}
 
 
+def test_a_hook_has_the_stores_asked_and_may_do_nothing_else(running: World) -> None:
+    hook = running.client("hook")
+    answer = hook.post("/hooks/store-changed", content=b'{"detail": {"eventName": "PutSecretValue"}}')
+    assert (answer.status_code, running.polls.is_set()) == (202, True)
+    assert hook.get("/api/v1/credentials").status_code == hook.get("/metrics").status_code == 403
+
+
+def test_a_configuration_that_is_not_in_force_is_told(running: World) -> None:
+    assert running.client().get("/api/v1/info").json()["rejected_configuration"] == ""
+    running.rejected = "rotator.yaml:3: no"
+    assert running.client().get("/api/v1/info").json()["rejected_configuration"] == "rotator.yaml:3: no"
+    assert b"rotator_config_rejected 1.0" in running.client().get("/metrics").content
+
+
 def test_adopt_has_nothing_to_accept_where_all_is_well(running: World) -> None:
     assert running.client("operator").post(f"{ONE}/adopt").json()["text"] == "there was nothing to accept"
 

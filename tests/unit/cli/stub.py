@@ -71,7 +71,10 @@ class StubDaemon:
         return route(asked) if callable(route) else route
 
 
-_DEFAULTS: dict[str, Answer] = {"GET /api/v1/events": {"events": [], "next": 0}}
+_DEFAULTS: dict[str, Answer] = {
+    "GET /api/v1/events": {"events": [], "next": 0},
+    "GET /api/v1/info": {"rejected_configuration": ""},
+}
 
 
 @contextmanager

@@ -21,8 +21,17 @@ def test_status_of_all_and_of_one(call: Call, stub: StubDaemon) -> None:
 
 def test_status_in_json_is_what_the_api_said(call: Call, stub: StubDaemon) -> None:
     stub.routes["GET /api/v1/credentials"] = {"credentials": [a_status()]}
-    assert json.loads(call("status", "--json").stdout) == {"credentials": [a_status()]}
-    assert json.loads(call("--json", "status").stdout) == {"credentials": [a_status()]}
+    expected = {"credentials": [a_status()], "rejected_configuration": ""}
+    assert json.loads(call("status", "--json").stdout) == expected
+    assert json.loads(call("--json", "status").stdout) == expected
+
+
+def test_status_tells_that_the_configuration_on_disk_is_not_in_force(call: Call, stub: StubDaemon) -> None:
+    stub.routes["GET /api/v1/credentials"] = {"credentials": [a_status()]}
+    stub.routes["GET /api/v1/info"] = {"rejected_configuration": "rotator.yaml:3: installation: unknown"}
+    shown = call("status").stdout
+    assert "an older one is in force" in shown
+    assert "rotator.yaml:3" in shown
 
 
 def test_exit_code_4_for_what_is_parked_only_when_asked_for(call: Call, stub: StubDaemon) -> None:

@@ -243,7 +243,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "a role that is none": (
         f"server:\n  tokens:\n    - {{name: a, ⟦role: root, sha256: {'0' * 64}}}\n",
         "server.tokens[0].role",
-        "must be viewer, operator or admin",
+        "must be hook, viewer, operator or admin",
     ),
     "a token in place of its hash": (
         "server:\n  tokens: [{name: a, role: viewer, ⟦sha256: letmein}]\n",
