@@ -36,10 +36,12 @@ import rotator.targets.building  # noqa: F401
 from rotator.domain.credential import Credential
 from rotator.domain.facts import Policy
 from rotator.domain.ports import Holding, Recollection
-from rotator.domain.record import Record
+from rotator.domain.record import Change, Promote, Record
 from rotator.engine.look import Timing
 from rotator.scheduling.wakeups import Wakeups
 from rotator.settings import Settings, conversion
+from rotator.stores.embedded import EmbeddedStore
+from rotator.targets.file import FileTarget
 from rotator.wiring import running, runtime
 from rotator.wiring.logs import configure_logs
 from tests.crash.boundaries import Boundaries
@@ -51,6 +53,7 @@ WITHIN = 40.0
 """seconds in which a scenario ends, whatever befell it before"""
 
 DONE, STUCK, BROKEN = 0, 3, 4
+TYPO = "{"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,31 @@ class Drive:
         self.runtime.reload()
         self.until(lambda seen: seen.settled(3))
 
+    def behind(self) -> None:
+        """A person's typo keeps a required target from being written, past the overlap: its consumer goes on with the old key till then."""
+        self._start()
+        self._make_typo_at_promotion()
+        if self._is_unasked(2):
+            self.runtime.operations.rotate(NAME, emergency=False, who="suite")
+        now = self.runtime.clock.now
+        self.until(lambda seen: any(row.opened_at + 4 * OVERLAP < now() for row in seen.known.retirements) or seen.settled(2))
+        client = find_client(self.runtime)
+        if client.read_text().endswith(TYPO):
+            os.truncate(client, client.stat().st_size - len(TYPO))
+        self.until(lambda seen: seen.settled(2))
+
+    def _make_typo_at_promotion(self) -> None:
+        """Later than the preflight, which would refuse to mint, and earlier than the delivery."""
+        commit, client = EmbeddedStore.commit, find_client(self.runtime)
+
+        def commit_after_typo(store: EmbeddedStore, path: str, seen: Holding, change: Change) -> Holding:
+            if isinstance(change, Promote) and not client.read_text().endswith(TYPO):
+                with client.open("a") as file:
+                    file.write(TYPO)
+            return commit(store, path, seen, change)
+
+        EmbeddedStore.commit = commit_after_typo  # type: ignore[method-assign]
+
     def _rotate_first(self) -> None:
         self.runtime.operations.rotate(NAME, emergency=False, who="suite")
         self.until(lambda seen: seen.record.generation == 2 and seen.known.rotation is None)
@@ -148,6 +176,11 @@ class Drive:
         credential = self.runtime.engine.find_credential(NAME)
         assert credential is not None
         return credential
+
+
+def find_client(runtime: running.Runtime) -> Path:
+    """The client configuration among the targets."""
+    return next(t.path for t in runtime.parts.targets.values() if isinstance(t, FileTarget) and t.path.suffix == ".json")
 
 
 def shorten_overlap(path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.support.daemon import Site
 from tests.support.sandbox import SandboxProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATIONS = {"bootstrap": 2, "routine": 2, "leak": 2, "rollback": 3}
+GENERATIONS = {"bootstrap": 2, "routine": 2, "behind": 2, "leak": 2, "rollback": 3}
 _SLACK = 20.0
 
 
