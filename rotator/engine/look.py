@@ -11,8 +11,9 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import AttemptView, Facts, Memory, Sightings, TargetFact
 from rotator.domain.keys import KeyId, Kind
-from rotator.domain.ports import Clock, Holding, Journal, Observation, Placement, Recollection
+from rotator.domain.ports import Clock, Holding, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
 from rotator.domain.reasons import Reason
+from rotator.domain.recalling import carry_on
 from rotator.domain.record import Record, Stage
 from rotator.domain.retirement import ending_keys, is_outlived
 from rotator.domain.secret import Secret
@@ -114,23 +115,49 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What was read outside of the journal: the targets, then the store."""
+
+    targets: Mapping[str, tuple[Observation | None, str]]
+    """target → what it holds (None: it could not be asked), and what is wrong with it"""
+    holding: Holding
+    error: str = ""
+    """why the store could not be read"""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one look showed: facts for the decision, and what only a step may touch."""
 
     credential: Credential
     facts: Facts
-    holding: Holding
-    observations: Mapping[str, Observation]
+    known: Recollection
+    """what the journal told"""
+    sight: Sight
     placements: tuple[Placement, ...]
     """as they should stand in the journal"""
-    moved: tuple[Placement, ...]
-    """those of them that differ from what stands there"""
-    problems: Mapping[str, str]
-    """target → what is wrong with it, in words"""
-    error: str = ""
-    """why the store could not be read"""
-    risen: bool = False
-    """the store shows a higher generation than the journal had seen: `facts.memory` has it already"""
+    unwritten: tuple[Line, ...]
+    """what the journal is yet to be told: what the look itself taught, and what steps brought since"""
+
+    @property
+    def holding(self) -> Holding:
+        """What the store holds."""
+        return self.sight.holding
+
+    @property
+    def error(self) -> str:
+        """Why the store could not be read; empty: it could."""
+        return self.sight.error
+
+    @property
+    def observations(self) -> Mapping[str, Observation]:
+        """Target → what it holds, of those that could be asked."""
+        return {name: observation for name, (observation, _) in self.sight.targets.items() if observation is not None}
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Target → what is wrong with it, in words."""
+        return {name: text for name, (_, text) in self.sight.targets.items() if text}
 
     def secret(self, key_id: KeyId) -> Secret | None:
         """The secret of a key that the store holds."""
@@ -150,42 +177,50 @@ class Observer:
     def look(self, credential: Credential) -> Look:
         """Gather the facts about one credential."""
         known = self.journal.recall(credential.name)
+        sight = self._see(credential)
+        look = self._build(credential, known, sight)
+        look = replace(look, facts=replace(look.facts, held_elsewhere=self._held_elsewhere(credential, look.facts)))
+        return replace(look, unwritten=_taught(look))
+
+    def carry_on(self, look: Look, lines: Iterable[Line]) -> Look:
+        """The same look, with what a step brought for the journal since. Nobody is asked again: fit to decide on rest, not on an effect."""
+        unwritten = (*look.unwritten, *lines)
+        again = self._build(look.credential, carry_on(look.known, unwritten), look.sight)
+        facts = replace(again.facts, held_elsewhere=look.facts.held_elsewhere)
+        return replace(again, facts=facts, known=look.known, unwritten=unwritten)
+
+    def _see(self, credential: Credential) -> Sight:
         seen = {bound.name: self._observe(credential, bound) for bound in credential.targets}
-        error = ""
-        readable = True
         try:
             holding = credential.store.read(credential.path)
         except RotatorError as problem:
-            holding, readable, error = UNREADABLE, False, str(problem)
-        seen = {name: _recognised(*one, holding.record) for name, one in seen.items()}
-        now = self.clock.now()
-        placements = tuple(_place(bound, seen[bound.name], known, now, holding.record) for bound in credential.targets)
+            return Sight(seen, UNREADABLE, str(problem))
+        return Sight({name: _recognised(*one, holding.record) for name, one in seen.items()}, holding)
+
+    def _build(self, credential: Credential, known: Recollection, sight: Sight) -> Look:
+        now, seen, record = self.clock.now(), sight.targets, sight.holding.record
+        placements = tuple(_place(bound, seen[bound.name], known, now, record) for bound in credential.targets)
         failed = self._failed_preflight(credential, now)
-        memory = _risen(known.memory, holding.record)
         facts = Facts(
             policy=credential.policy,
             place=credential.place,
-            readable=readable,
-            record=holding.record,
-            current=holding.current,
-            memory=memory,
+            readable=sight.holding is not UNREADABLE,
+            record=record,
+            current=sight.holding.current,
+            memory=_risen(known.memory, record),
             rotation=known.rotation,
             retirements=known.retirements,
             sightings=known.sightings,
             targets=tuple(_target_fact(b, seen[b.name][0], p) for b, p in zip(credential.targets, placements, strict=True)),
-            attempt=self._attempt(credential, known, holding.record),
-            due_at=self._due_at(credential, known, holding.record),
+            attempt=self._attempt(credential, known, record),
+            due_at=self._due_at(credential, known, record),
             clock_trusted=is_clock_trusted(self.mind.find_offset(self.clock.monotonic()), known.newest_line, now),
             preflight_problem=failed.text if failed is not None else None,
             preflight_lasts=failed is not None and (failed.lasting or failed.since + PATIENCE < now),
             orphans_wait=self.mind.orphans_wait.get(credential.name, now) > now,
+            witness=self._witness(credential),
         )
-        facts = replace(facts, held_elsewhere=self._held_elsewhere(credential, facts), witness=self._witness(credential))
-        before = {p.target: p for p in known.placements}
-        moved = tuple(p for p in placements if before.get(p.target) != p)
-        problems = {name: text for name, (_, text) in seen.items() if text}
-        observations = {name: o for name, (o, _) in seen.items() if o is not None}
-        return Look(credential, facts, holding, observations, placements, moved, problems, error, risen=memory is not known.memory)
+        return Look(credential, facts, known, sight, placements, ())
 
     def _observe(self, credential: Credential, bound: BoundTarget) -> tuple[Observation | None, str]:
         try:
@@ -244,6 +279,15 @@ class Observer:
     def _witness(self, credential: Credential) -> KeyId | None:
         known = self.mind.witnesses.get(credential.policy.kind)
         return known[1] if known is not None and known[0] != credential.name else None
+
+
+def _taught(look: Look) -> tuple[Line, ...]:
+    """What the look itself taught the journal: where targets stand, and that the generation rose."""
+    before = {p.target: p for p in look.known.placements}
+    lines: list[Line] = [SavePlacement(p) for p in look.placements if before.get(p.target) != p]
+    if look.facts.memory is not None and look.facts.memory is not look.known.memory:
+        lines.append(SaveMemory(look.facts.memory))
+    return tuple(lines)
 
 
 def _risen(memory: Memory | None, record: Record | None) -> Memory | None:

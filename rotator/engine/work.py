@@ -39,6 +39,8 @@ class Work:
     """all that are configured, by name"""
     failed: list[str] = field(default_factory=list)
     """what went wrong without ending the step, in sentences"""
+    changes: list[Change] = field(default_factory=list)
+    """what was, or may have been, changed in the store: the look shows it no more"""
 
     @property
     def credential(self) -> Credential:
@@ -61,6 +63,7 @@ class Work:
 
     def commit(self, change: Change) -> Holding:
         """One change to the store, on condition that nothing was written since the look."""
+        self.changes.append(change)
         return self.credential.store.commit(self.credential.path, self.look.holding, change)
 
     def secret(self, key_id: KeyId) -> Secret | None:

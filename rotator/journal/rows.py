@@ -116,8 +116,8 @@ def view_params(credential: str, view: View) -> Params:
         "next_rotation_at": view.next_rotation_at,
         "expires_at": view.expires_at,
         "phase": view.phase,
-        "parked": _dump([[reason, _text(what)] for reason, what in view.parked]),
-        "waiting": _dump([[reason, _at(until), [_text(n) for n in names]] for reason, until, names in view.waiting]),
+        "parked": _dump([[reason, render_text(what)] for reason, what in view.parked]),
+        "waiting": _dump([[reason, _at(until), [render_text(n) for n in names]] for reason, until, names in view.waiting]),
         "orphan_count": view.orphans,
         "lane": view.lane,
         "lane_rank": LANES.index(view.lane) if view.lane in LANES else len(LANES) - 1,
@@ -281,7 +281,7 @@ def placement_params(credential: str, placement: Placement) -> Params:
         "failures": placement.failures,
         "retry_at": placement.retry_at,
         "problem": _name(placement.problem),
-        "text": _text(placement.text),
+        "text": render_text(placement.text),
     }
 
 
@@ -308,7 +308,7 @@ def event_params(credential: str, event: Event, seq: int) -> Params:
         "reason": _name(event.reason),
         "process": event.process,
         "key_id": _name(event.key_id),
-        "text": _text(event.text),
+        "text": render_text(event.text),
         "ok": int(event.ok),
     }
 
@@ -331,7 +331,7 @@ def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _text(text: str) -> str:
+def render_text(text: str) -> str:
     """Free text as any database takes it: what is no Unicode character (from a file's name, say) and NUL are written as escapes."""
     if text.isascii() and "\0" not in text:
         return text

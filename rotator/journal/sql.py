@@ -1,6 +1,7 @@
 """What a journal does in any SQL database: lines become rows in one transaction, rows become recollections and reports.
 
-A kind says how a transaction for reading and one for writing is had, and what its driver's errors mean; it holds no logic of lines.
+A kind says how a transaction for reading and one for writing is had, what its driver's errors mean, and whether others write too; it holds
+no logic of lines.
 Writers stand in one queue, because each audit line stands on the hash of the one before it. Whoever is first writes for all who wait: a
 disk confirms some hundred commits a second, however many lines each of them has.
 """
@@ -12,8 +13,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from rotator.domain.reasons import Reason
 from rotator.journal import audit, rows
 from rotator.journal import statements as sql
 from rotator.journal.lines import Tip, latest, write_lines
+from rotator.journal.recollections import Recollections, carry_written
 from rotator.journal.rows import CredentialRow, EventRow, RetirementRow, RotationRow, ensure_fit
 from rotator.journal.statements import Statements
 from rotator.journal.tables import events, parse_instant, render_instant, retirements, rotations
@@ -56,8 +58,10 @@ class _Order:
 class SqlJournal(ABC):
     """A journal in an SQL database. Fulfils `rotator.domain.ports.Journal`; what goes beyond it is for the API and the CLI."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, *, most_kept: int = 0) -> None:
+        """`most_kept`: how many recollections are kept in memory; only a journal that no other process writes to may keep any."""
         self._statements = statements
+        self._kept = Recollections(most_kept)
         self._writers = threading.Lock()
         self._orders: deque[_Order] = deque()
         self._tip: Tip | None = None
@@ -106,6 +110,13 @@ class SqlJournal(ABC):
 
     def recall(self, credential: str) -> Recollection:
         """What is known of a credential; empty for one never seen."""
+        page = self._kept.open(credential)
+        known = page.known
+        if known is None:
+            known = page.known = self._read_recollection(credential)
+        return replace(known, newest_line=self._newest)
+
+    def _read_recollection(self, credential: str) -> Recollection:
         name = {"name": credential}
         with self._reading() as connection:
             known = connection.execute(sql.find_credential, name).mappings().one_or_none()
@@ -119,7 +130,6 @@ class SqlJournal(ABC):
             retirements=tuple(rows.retirement_of(row) for row in retiring),
             sightings=tuple(rows.sightings_of(row) for row in seen),
             placements=tuple(rows.placement_of(row) for row in placed),
-            newest_line=self._newest,
             next_rotation_at=None if known is None else known["next_rotation_at"],
         )
 
@@ -143,6 +153,7 @@ class SqlJournal(ABC):
     def _write_orders(self) -> None:
         """Write what everybody waits for, in one transaction; where one of them is refused, each in its own."""
         orders = [self._orders.popleft() for _ in range(len(self._orders))]
+        known = {credential: self._kept.find(credential) for credential in {order.credential for order in orders}}
         try:
             if len(orders) == 1 or not self._try_together(orders):
                 for order in orders:
@@ -151,6 +162,10 @@ class SqlJournal(ABC):
             for order in orders:
                 if not order.done:
                     order.done, order.problem = True, order.problem or Unreachable("writing the journal was interrupted: look again")
+                before = known[order.credential]
+                known[order.credential] = carry_written(before, order.lines) if before and not order.problem else None
+            for credential, after in known.items():
+                self._kept.put(credential, after)
 
     def _try_together(self, orders: Sequence[_Order]) -> bool:
         """False: nothing was written, and the fault is a line's, not the disk's."""
@@ -302,7 +317,7 @@ class SqlJournal(ABC):
 
         Raises `IllegalTransition` while a rotation or retirement of it is open: it ends from its frozen reference first (L5).
         """
-        with self._writers, self._writing() as connection:
+        with self._writers, self._forgotten(name), self._writing() as connection:
             unfinished = [
                 *connection.execute(sql.find_open_rotation, {"name": name}),
                 *connection.execute(sql.find_open_retirements, {"name": name}),
@@ -311,6 +326,13 @@ class SqlJournal(ABC):
                 raise IllegalTransition(f"credential {name} has an open rotation or retirement: let it end before it is forgotten")
             for statement in sql.forget:
                 connection.execute(statement, {"name": name})
+
+    @contextmanager
+    def _forgotten(self, credential: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._kept.put(credential, None)
 
 
 def _page_events(connection: Connection) -> Iterator[sa.RowMapping]:

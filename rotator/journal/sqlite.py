@@ -31,6 +31,8 @@ from rotator.journal.statements import build_statements
 
 _STATEMENTS = build_statements(dialect.insert)
 _BUSY_MS = 5000
+_MOST_KEPT = 4096
+"""recollections in memory, some 3 kB each"""
 _PRIMARY_CODE = 0xFF
 """SQLite's extended codes carry the primary one in the lowest byte"""
 
@@ -63,7 +65,7 @@ class SqliteJournal(SqlJournal):
     """
 
     def __init__(self, path: Path, opened_at: datetime) -> None:
-        super().__init__(_STATEMENTS)
+        super().__init__(_STATEMENTS, most_kept=_MOST_KEPT)
         self.path = path.expanduser().resolve()
         self._closed = False
         self._idle: deque[Connection] = deque()
@@ -84,6 +86,7 @@ class SqliteJournal(SqlJournal):
         """Let go of the file. Idempotent; a call under way in another thread ends first, or raises `Unreachable`."""
         with self._writers:
             self._closed = True
+            self._kept.clear()
             self._drop_writer()
             self._drop_readers()
             self._lock.release()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -36,6 +36,8 @@ from rotator.targets.ownership import Ownership, OwnershipFolder, hash_value
 MOST_REWRITES = 3
 """R11: a client that keeps writing its old copy back is not fought more often than this a day."""
 _COMMAND_LIMIT = 10.0
+_BELIEVED = 5.0
+"""seconds for which a file that has not changed is believed to be fit to be written"""
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,8 @@ class FileTarget:
     """the folder whose existence shows that the client is there (R18)"""
     adopt: bool = False
     command: Sequence[str] = ()
+    _harmless: dict[str, float] = field(default_factory=dict, compare=False)
+    """the file's last revision → the monotonic second in which nothing spoke against writing it; every delivery asks anew"""
 
     @property
     def best_level(self) -> Level:
@@ -74,7 +78,7 @@ class FileTarget:
             return Observation(state.revision, problem=fault.reason, text=f"{self.path}: {fault}")
         record = self.ownership.find(self.name, credential)
         ours = self._is_ours(record, secret)
-        objection = self._find_objection(state)
+        objection = self._recall_objection(state)
         foreign = taken and not ours and not self.adopt
         words = objection or (str(refuse_foreign(str(self.path))) if foreign else "")
         return Observation(
@@ -182,6 +186,18 @@ class FileTarget:
 
     def _is_ours(self, record: Ownership | None, secret: Secret | None) -> bool:
         return record is not None and secret is not None and record.covers(secret)
+
+    def _recall_objection(self, state: FileState) -> str:
+        """As `_find_objection`, which asks the disk some twenty questions: where nothing spoke against it, not again for a moment."""
+        now = self.clock.monotonic()
+        since = self._harmless.get(state.revision)
+        if since is not None and 0 <= now - since < _BELIEVED:
+            return ""
+        objection = self._find_objection(state)
+        self._harmless.clear()
+        if not objection:
+            self._harmless[state.revision] = now
+        return objection
 
     def _find_objection(self, state: FileState) -> str:
         return find_objection(self.path, self.home) or (self._not_installed() if state.content is None else "")

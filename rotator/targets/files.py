@@ -7,6 +7,7 @@ Between the compare and the replace lie microseconds, not zero: no lock exists t
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -27,6 +28,7 @@ PRIVATE = 0o600
 LIMIT = 64 * 1024 * 1024
 _TEMPORARY = ".rotator-"
 _SYNCED = ("onedrive", "dropbox", "icloud drive", "mobile documents", "google drive", "googledrive", "nextcloud", "syncthing", "chezmoi")
+_READ_ONE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GIT_LIMIT = 5.0
 _LOCK_WITHIN = 5.0
 """seconds; a step in hand ends within 30 (L25)"""
@@ -37,7 +39,7 @@ class FileState:
     """A file as it was read: its bytes, and what must be the same when it is replaced."""
 
     path: Path
-    """with links resolved"""
+    """no link itself: the file that is replaced"""
     content: bytes | None = field(repr=False)
     revision: str
     mode: int | None = None
@@ -50,22 +52,40 @@ class FileState:
 
 def read_state(path: Path) -> FileState:
     """The file's bytes and revision; an absent one has no content. Raises `Unreachable`."""
-    real = Path(os.path.realpath(path))
+    real = path
     try:
-        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path, _READ_ONE)
+        except OSError as problem:
+            if problem.errno != errno.ELOOP:
+                raise
+            real = Path(os.path.realpath(path))  # looked up only where it is a link: files are read at every look
+            descriptor = os.open(real, _READ_ONE)
     except FileNotFoundError:
         return FileState(real, None, ABSENT)
     except OSError as problem:
         raise Unreachable(f"reading {path}: {problem.strerror}: see that the daemon's user may read it") from problem
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Unreachable(f"{path} is not a regular file: name a file")
         if status.st_size > LIMIT:
             raise Unreachable(f"{path} is larger than 64 MiB: that is no configuration file")
-        content = file.read()
+        content = _read(descriptor, status.st_size)
+    except OSError as problem:
+        raise Unreachable(f"reading {path}: {problem.strerror}: look after its disk") from problem
+    finally:
+        os.close(descriptor)
     revision = hashlib.sha256(content).hexdigest()
     return FileState(real, content, f"{revision}:{stat.S_IMODE(status.st_mode):o}", stat.S_IMODE(status.st_mode))
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """All of it, in one call unless it grows meanwhile: less than was asked for is the end of a regular file."""
+    content = os.read(descriptor, size + 1)
+    while len(content) > size and (more := os.read(descriptor, LIMIT)):
+        content += more
+    return content
 
 
 def find_objection(path: Path, home: Path | None) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rotator.domain.secret import Secret
 
 _A_DAY = timedelta(days=1)
 _TEMPORARY = ".ownership-"
+_MOST_PARSED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,44 @@ def hash_value(secret: Secret) -> str:
     return hashlib.sha256(secret.reveal().encode()).hexdigest()
 
 
+_Mark = tuple[int, int, int, int]
+
+
+def _mark(status: os.stat_result) -> _Mark:
+    """Differs from that of every other state of a file that is only ever replaced."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read(file: Path) -> Ownership | None:
+    try:
+        raw = json.loads(file.read_text("utf-8"))
+        raw["rewritten"] = tuple(raw["rewritten"])
+        return Ownership(**raw)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class OwnershipFolder:
     """One small file per target and credential, 0600."""
 
     folder: Path
+    _parsed: dict[Path, tuple[_Mark, Ownership | None]] = field(default_factory=dict, compare=False)
+    """what each file said when it was read last: files are asked for at every look, and replaced once a rotation"""
 
     def find(self, target: str, credential: str) -> Ownership | None:
         """The record, if there is one that can be read; a damaged one counts as none."""
+        file = self._file(target, credential)
         try:
-            raw = json.loads(self._file(target, credential).read_text("utf-8"))
-            raw["rewritten"] = tuple(raw["rewritten"])
-            return Ownership(**raw)
-        except (OSError, ValueError, KeyError, TypeError):
+            mark = _mark(file.stat())
+        except OSError:
             return None
+        known = self._parsed.get(file)
+        if known is None or known[0] != mark:
+            if len(self._parsed) >= _MOST_PARSED:
+                self._parsed.clear()
+            known = self._parsed[file] = (mark, _read(file))
+        return known[1]
 
     def save(self, target: str, credential: str, ownership: Ownership) -> None:
         """Replace the record, atomically."""

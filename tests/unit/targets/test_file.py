@@ -292,6 +292,32 @@ def test_an_unsafe_file_is_refused_with_what_to_do(place: Place, spoil: Callable
     assert path.read_bytes() == before
 
 
+def test_a_file_that_becomes_unsafe_after_a_look_is_not_written_and_said_a_moment_later(place: Place) -> None:
+    target = place.target(client="cursor")
+    path = place.home / CLIENT_FILES["cursor"]
+    path.write_text("{}")
+    seen = target.observe("checkout")
+    assert seen.problem is None
+    os.link(path, path.with_name("other"))
+    with pytest.raises(Refused, match="hard links"):
+        target.deliver(a_delivery(a_secret()), seen)
+    with pytest.raises(Refused, match="hard links"):
+        target.check("checkout")
+    place.clock.at += timedelta(seconds=6)
+    assert [target.observe("checkout").problem for _ in range(2)] == [Reason.UNSAFE_FILE] * 2
+    path.with_name("other").unlink()
+    assert target.observe("checkout").problem is None, "what was put right is still complained about"
+
+
+def test_what_another_process_wrote_down_is_read(place: Place) -> None:
+    target, secret = place.target(client="cursor"), a_secret()
+    assert target.observe("checkout").generation is None
+    place.bring(place.target(client="cursor"), secret, 3)
+    assert target.observe("checkout").generation == 3
+    place.bring(place.target(client="cursor"), secret, 4)
+    assert target.observe("checkout").generation == 4
+
+
 def test_a_synced_folder_is_refused(place: Place, tmp_path: Path) -> None:
     (tmp_path / "Dropbox").mkdir()
     target = place.target(path=str(tmp_path / "Dropbox" / "app.key"), content="key")
@@ -357,7 +383,7 @@ def test_the_ownership_record_holds_no_key(place: Place) -> None:
     place.bring(place.target(client="codex"), secret)
     kept = "".join(p.read_text() for p in place.state.rglob("*") if p.is_file())
     assert str(secret.key_id) in kept
-    assert secret.reveal().rsplit("_", 1)[-1][:10] not in kept
+    assert secret.reveal().split("_", 3)[-1][:10] not in kept
 
 
 def test_the_command_runs_after_a_change_and_its_failure_is_told(place: Place, tmp_path: Path) -> None:
