@@ -75,6 +75,8 @@ class RemoteOptions:
 
     timeout: timedelta = MAX_TOTAL
     ca_file: Path | None = None
+    client_cert: tuple[Path, Path] | None = None
+    """PEM files of a certificate and its key, to show to the remote"""
     proxy: str | None = None
     rate: float | None = None
     burst: int = 1
@@ -277,10 +279,14 @@ def ensure_header_value(value: str, what: str) -> str:
 
 
 def _build_transport(name: str, options: RemoteOptions) -> wire.Transport:
+    cert, files = None, f"ca_file {options.ca_file}"
+    if options.client_cert is not None:
+        cert = (str(options.client_cert[0]), str(options.client_cert[1]))
+        files = f"{files} or client certificate {' with '.join(cert)}" if options.ca_file else f"client certificate {' with '.join(cert)}"
     try:
-        return wire.Transport(str(options.ca_file) if options.ca_file else None, options.proxy)
+        return wire.Transport(str(options.ca_file) if options.ca_file else None, options.proxy, cert)
     except (OSError, ssl.SSLError) as problem:
-        raise Misconfigured(f"{name}: ca_file {options.ca_file} cannot be used ({_why(problem)}): it must be a readable PEM file") from None
+        raise Misconfigured(f"{name}: {files} cannot be used ({_why(problem)}): it must be a readable PEM file") from None
 
 
 def _build_reply(response: httpx.Response, body: bytes) -> Reply:

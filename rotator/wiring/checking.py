@@ -13,13 +13,14 @@ from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
 from rotator.domain.errors import Refused, RotatorError
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Access, Answer, Holding, Issuer, Store
+from rotator.domain.ports import Access, Answer, Clock, Holding, Issuer, Store
 from rotator.domain.record import Change
 from rotator.metrics import Metrics
 from rotator.settings import Settings, load_settings
 from rotator.settings.credentials import NO_ISSUER
 from rotator.stores.changes import ABSENT
-from rotator.wiring.runtime import build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
+from rotator.stores.surroundings import Surroundings
+from rotator.wiring.runtime import RemoteObserver, build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
 
 _AT_ONCE = 8
 
@@ -84,7 +85,7 @@ _Question = Callable[[], CheckLine]
 
 def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question]:
     clock, observe = SystemClock(), Metrics().on_remote
-    stores = _open_stores(settings, state_dir)
+    stores = _open_stores(settings, state_dir, clock, observe)
     issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
     targets, prober = build_targets(settings, state_dir, clock), build_prober(settings, clock, observe)
     for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
@@ -93,11 +94,11 @@ def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question
         yield from _question_credential(build_credential(settings, name, stores, issuers, targets, prober))
 
 
-def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:
+def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver) -> Mapping[str, Store]:
     opened: dict[str, Store] = {}
     for name, config in settings.stores.items():
         unmade = config.find_unmade(state_dir)
-        opened[name] = config.build(state_dir) if unmade is None else _Unmade(unmade)
+        opened[name] = config.build(state_dir, Surroundings(name, clock, observe)) if unmade is None else _Unmade(unmade)
     return opened
 
 
