@@ -355,6 +355,8 @@ def _why(problem: Exception) -> str:
     """What went wrong, in our words or those of this machine's system; never the other side's."""
     if isinstance(problem, httpx.ConnectError):
         return _tls_problem(str(problem)) or str(problem)
+    if "CERTIFICATE_REQUIRED" in str(problem):  # an alert that comes with the first read
+        return "it wants a client certificate"
     return next((words for kind, words in _WORDS if isinstance(problem, kind)), None) or _system_words(problem)
 
 

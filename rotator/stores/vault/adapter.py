@@ -91,7 +91,7 @@ class VaultAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         if self._namespace is not None:
             every["X-Vault-Namespace"] = self._namespace
         operation = _name_operation(method, path)
-        reply = self._remote.call(operation, method, path, every, content)
+        reply = self._call(operation, method, path, every, content)
         if not 200 <= reply.status < 300:
             raise _build_answered(reply)
         if not reply.body:
@@ -104,6 +104,15 @@ class VaultAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             text = f"{self._remote.name} answers {operation} with something that is not JSON: is there a proxy, or another service?"
             raise Unreachable(text) if method == "GET" else AnswerLost(f"{text} It may have been carried out")
         return answer
+
+    def _call(self, operation: str, method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> Reply:
+        try:
+            return self._remote.call(operation, method, path, headers, content)
+        except AnswerLost as problem:
+            if method != "GET":
+                raise
+            text = str(problem).partition("; it may")[0]
+        raise Unreachable(text)
 
 
 def _build_answered(reply: Reply) -> Answered:
@@ -122,6 +131,8 @@ def _name_operation(method: str, path: str) -> str:
     """A word for messages and metrics: few, whatever the paths."""
     if path.startswith("/v1/auth/"):
         return path.rpartition("/")[2] if re.search(r"/(login|renew-self|lookup-self)\Z", path) else "auth"
+    if path.startswith("/v1/sys/internal/"):
+        return "read-mount"
     if path.startswith("/v1/sys/"):
         return "unwrap" if path.endswith("/unwrap") else path.removeprefix("/v1/sys/").split("/")[0]
     if "/metadata/" in path:
