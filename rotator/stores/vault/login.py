@@ -229,7 +229,7 @@ class Session:
 
     def _renew(self, lease: Lease, now: float) -> Lease | None:
         try:
-            said = Token(self._adapter(lease.token)).renew_self()["auth"]
+            said = Token(self._adapter(lease.token)).renew_self(increment=f"{lease.first_life:.0f}s")["auth"]
         except Answered:
             return None
         return Lease(lease.token, float(said["lease_duration"]), said["renewable"] is True, now, lease.first_life)
