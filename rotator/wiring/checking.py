@@ -103,14 +103,29 @@ def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: Rem
 
 
 def _question_credential(credential: Credential) -> Iterator[_Question]:
-    store = credential.store
-    good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
-    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(store.check, credential.path), good)
+    yield partial(_check_store, credential)
     for bound in credential.targets:
         yield partial(
             _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"
         )
     yield partial(_check_key, credential)
+
+
+def _check_store(credential: Credential) -> CheckLine:
+    store, path, writes = credential.store, credential.path, not credential.read_only
+    part = f"store {credential.store_name}: {path}"
+    try:
+        access = store.find_access(path, writes=writes)
+        if access.missing:
+            needs = f"; a policy that is enough, and no more than that:\n{access.policy}" if access.policy else ""
+            return CheckLine(part, False, f"not allowed: {', '.join(access.missing)}{needs}")
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    if isinstance(store, _Unmade):
+        return CheckLine(part, True, f"{store.file} will be made at the first start")
+    if writes:
+        return _line(part, partial(store.check, path), "readable and writable")
+    return _line(part, partial(store.read, path), "readable")
 
 
 def _check_key(credential: Credential) -> CheckLine:
