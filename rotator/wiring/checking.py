@@ -32,6 +32,8 @@ class CheckLine:
     part: str
     ok: bool
     text: str
+    policy: str = ""
+    """what would allow it, ready to paste; empty where nothing is missing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,7 @@ def _check_store(credential: Credential) -> CheckLine:
     try:
         access = store.find_access(path, writes=writes)
         if access.missing:
-            needs = f"; a policy that is enough, and no more than that:\n{access.policy}" if access.policy else ""
-            return CheckLine(part, False, f"not allowed: {', '.join(access.missing)}{needs}")
+            return CheckLine(part, False, f"not allowed: {', '.join(access.missing)}", access.policy)
     except RotatorError as problem:
         return CheckLine(part, False, str(problem))
     if isinstance(store, _Unmade):
