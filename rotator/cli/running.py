@@ -62,9 +62,16 @@ def check(options: Options, live: bool) -> int:
         print_json({"ok": False, "lines": [{"part": "configuration", "ok": False, "text": line} for line in str(problem).splitlines()]})
         return problem.exit_code
     if options.json:
-        print_json({"ok": report.ok, "lines": [{"part": line.part, "ok": line.ok, "text": line.text} for line in report.lines]})
+        lines = [
+            {"part": line.part, "ok": line.ok, "text": line.text, **({"policy": line.policy} if line.policy else {})}
+            for line in report.lines
+        ]
+        print_json({"ok": report.ok, "lines": lines})
     else:
         print_blocks(build_checks(((line.part, line.ok, line.text) for line in report.lines), ok=report.ok))
+        for line in report.lines:
+            if line.policy:
+                click.echo(f"\nA policy that is enough for {line.part}, and allows no more:\n\n{line.policy}", nl=False)
     return 0 if report.ok else 1
 
 

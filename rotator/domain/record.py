@@ -250,6 +250,8 @@ class Claim:
     uid: str
     at: datetime | None = None
     """the current key counts as current since then: it must be seen alive anew before anybody gets it"""
+    emptied: bool = False
+    """consumers find no key any more, whatever the record says: the one it calls current retires"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +408,8 @@ def _claim(record: Record | None, change: Claim) -> Record:
     if record is None:
         return Record(uid=change.uid, installation=change.installation, generation=change.generation, vacant=True)
     generation = max(record.generation, change.generation)
+    if change.emptied and record.current is not None:
+        record = _with(record, record.current, stage=Stage.RETIRING, retired_at=change.at)
     keys = tuple(
         replace(k, generation=generation, promoted_at=change.at or k.promoted_at) if k.stage is Stage.CURRENT else k for k in record.keys
     )

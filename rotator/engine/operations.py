@@ -237,9 +237,8 @@ class Operations:
                 [record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)]
             )
             uid = record.uid if record else memory.uid if memory else new_id()
-            holding = credential.store.commit(
-                credential.path, look.holding, store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now())
-            )
+            claim = store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now(), emptied=facts.current is None)
+            holding = credential.store.commit(credential.path, look.holding, claim)
             record = holding.record
         assert record is not None
         accepted = Memory(uid=record.uid, generation=record.generation, place=facts.place, recovered=False)

@@ -75,6 +75,8 @@ class RemoteOptions:
 
     timeout: timedelta = MAX_TOTAL
     ca_file: Path | None = None
+    client_cert: tuple[Path, Path] | None = None
+    """PEM files of a certificate and its key, to show to the remote"""
     proxy: str | None = None
     rate: float | None = None
     burst: int = 1
@@ -277,10 +279,14 @@ def ensure_header_value(value: str, what: str) -> str:
 
 
 def _build_transport(name: str, options: RemoteOptions) -> wire.Transport:
+    cert, files = None, f"ca_file {options.ca_file}"
+    if options.client_cert is not None:
+        cert = (str(options.client_cert[0]), str(options.client_cert[1]))
+        files = f"{files} or client certificate {' with '.join(cert)}" if options.ca_file else f"client certificate {' with '.join(cert)}"
     try:
-        return wire.Transport(str(options.ca_file) if options.ca_file else None, options.proxy)
+        return wire.Transport(str(options.ca_file) if options.ca_file else None, options.proxy, cert)
     except (OSError, ssl.SSLError) as problem:
-        raise Misconfigured(f"{name}: ca_file {options.ca_file} cannot be used ({_why(problem)}): it must be a readable PEM file") from None
+        raise Misconfigured(f"{name}: {files} cannot be used ({_why(problem)}): it must be a readable PEM file") from None
 
 
 def _build_reply(response: httpx.Response, body: bytes) -> Reply:
@@ -349,6 +355,8 @@ def _why(problem: Exception) -> str:
     """What went wrong, in our words or those of this machine's system; never the other side's."""
     if isinstance(problem, httpx.ConnectError):
         return _tls_problem(str(problem)) or str(problem)
+    if "CERTIFICATE_REQUIRED" in str(problem):  # an alert that comes with the first read
+        return "it wants a client certificate"
     return next((words for kind, words in _WORDS if isinstance(problem, kind)), None) or _system_words(problem)
 
 

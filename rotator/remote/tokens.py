@@ -17,10 +17,13 @@ __all__ = ["read_token", "write_token"]
 _LONGEST = 16_384
 
 
-def read_token(file: Path | None, env: str | None, field: str) -> str:
-    """The token. `field` is the pair's place in the configuration, such as `issuers.admin.auth.token`. Raises `Misconfigured`."""
+def read_token(file: Path | None, env: str | None, field: str, *, private: bool = True) -> str:
+    """The token. `field` is the pair's place in the configuration, such as `issuers.admin.auth.token`. Raises `Misconfigured`.
+
+    `private`: a file that everybody may read is refused.
+    """
     if file is not None:
-        return ensure_header_value(_read(file, f"{field}_file: {file}").strip(), f"{field}_file: the token in {file}")
+        return ensure_header_value(_read(file, f"{field}_file: {file}", private=private).strip(), f"{field}_file: the token in {file}")
     assert env is not None
     value = os.environ.get(env)
     if value is None:
@@ -44,11 +47,11 @@ def write_token(file: Path, token: str, field: str) -> None:
         raise Misconfigured(f"{field}_file: {file} cannot be written ({problem.strerror}); the service gave a new token to keep") from None
 
 
-def _read(file: Path, what: str) -> str:
+def _read(file: Path, what: str, *, private: bool) -> str:
     try:
         with file.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+            if private and stat.S_ISREG(mode) and mode & stat.S_IROTH:
                 raise Misconfigured(f"{what} can be read by everybody on this machine: chmod it to 0600 (or 0640)")
             content = stream.read(_LONGEST + 1)
     except OSError as problem:

@@ -123,15 +123,18 @@ def _look_up(host: str, port: int) -> list[str]:
 class Transport(httpx.HTTPTransport):
     """HTTP/1.1 over pooled connections; used without httpx's client, so there are no redirects, cookies, netrc or request logs at all."""
 
-    def __init__(self, ca_file: str | None = None, proxy: str | None = None) -> None:
+    def __init__(self, ca_file: str | None = None, proxy: str | None = None, client_cert: tuple[str, str] | None = None) -> None:
         limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=KEEP_ALIVE)
-        verify = True if ca_file is None else _context(ca_file)
+        verify = True if ca_file is None and client_cert is None else _context(ca_file, client_cert)
         super().__init__(verify=verify, trust_env=False, http1=True, http2=False, limits=limits, proxy=proxy)
         # The pool takes a network backend, but httpx does not hand one through.
         self._pool._network_backend = _Backend(self._pool._network_backend)  # type: ignore[assignment]  # noqa: SLF001
 
 
-def _context(ca_file: str) -> Any:
+def _context(ca_file: str | None, client_cert: tuple[str, str] | None) -> Any:
     import ssl
 
-    return ssl.create_default_context(cafile=ca_file)
+    context = httpx.create_ssl_context(trust_env=False) if ca_file is None else ssl.create_default_context(cafile=ca_file)
+    if client_cert is not None:
+        context.load_cert_chain(*client_cert)
+    return context

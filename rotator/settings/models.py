@@ -21,6 +21,7 @@ from rotator.remote.millimetric import MillimetricConfig
 from rotator.settings.base import Name, OneOf, Port, PositiveDuration, Section, Whole
 from rotator.settings.credentials import CredentialSettings
 from rotator.stores.embedded import EmbeddedStoreConfig
+from rotator.stores.vault import VaultStoreConfig
 from rotator.targets.config import FileTargetConfig
 
 __all__ = [
@@ -40,10 +41,17 @@ __all__ = [
 
 DEFAULT_STORE = "embedded"
 
-StoreConfig = Annotated[EmbeddedStoreConfig, OneOf(("embedded",))]
+StoreConfig = Annotated[
+    Annotated[EmbeddedStoreConfig | VaultStoreConfig, Field(discriminator="type")],
+    OneOf(("embedded", "vault")),
+]
 IssuerConfig = Annotated[HttpIssuerConfig, OneOf(("http",))]
 TargetConfig = Annotated[FileTargetConfig, OneOf(("file",))]
 JournalConfig = SqliteJournalConfig
+
+
+def _default_stores() -> dict[str, EmbeddedStoreConfig | VaultStoreConfig]:
+    return {DEFAULT_STORE: EmbeddedStoreConfig()}
 
 
 def _ensure_address(value: str) -> str:
@@ -171,7 +179,7 @@ class Settings(BaseSettings):
     never change it, or a restored copy of one could revoke the keys of another."""
     millimetric: MillimetricConfig = Field(default_factory=MillimetricConfig)
     """The Millimetric service."""
-    stores: dict[Name, StoreConfig] = Field(default_factory=lambda: {DEFAULT_STORE: EmbeddedStoreConfig()})
+    stores: dict[Name, StoreConfig] = Field(default_factory=_default_stores)
     """Where keys live, by name. Without this section there is one, `embedded`, which credentials use by default."""
     issuers: dict[Name, IssuerConfig] = Field(default_factory=dict)
     """What mints and revokes keys, by name."""

@@ -30,7 +30,23 @@ folder that ROTATOR_SECRETS_DIR names. A variable wins over such a file, and bot
 
 _SAMPLE: dict[str, Any] = {
     "installation": "default",
-    "stores": {"embedded": {"type": "embedded"}},
+    "stores": {
+        "embedded": {"type": "embedded"},
+        "vault": {
+            "type": "vault",
+            "address": "https://vault.example:8200",
+            "auth": {"type": "approle", "role_id": "rotator", "secret_id_file": "/etc/rotator/secret-id"},
+        },
+        **{
+            f"vault-by-{auth['type']}": {"type": "vault", "address": "https://vault.example:8200", "auth": auth}
+            for auth in (
+                {"type": "kubernetes", "role": "rotator"},
+                {"type": "jwt", "role": "rotator", "jwt_file": "/run/rotator/jwt"},
+                {"type": "token-file", "token_file": "/run/vault-agent/token"},
+                {"type": "token"},
+            )
+        },
+    },
     "issuers": {
         "admin": {
             "type": "http",
@@ -54,8 +70,9 @@ _SAMPLE: dict[str, Any] = {
         }
     },
 }
-_UNMADE = frozenset({"issuers"})
-"""Sections whose sample would need files that are not there."""
+_MADE = frozenset({"embedded"})
+"""Stores and issuers of the sample that need nothing that is not there."""
+_NEEDS_FILES = frozenset({"stores", "issuers"})
 
 _HINTS: dict[tuple[str, str], Any] = {
     ("MillimetricConfig", "trusted_endpoints"): ["http://127.0.0.1:8787"],
@@ -63,6 +80,11 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("MillimetricConfig", "proxy"): "http://proxy.example:3128",
     ("EmbeddedStoreConfig", "path"): "/var/lib/rotator/store.bin",
     ("EmbeddedStoreConfig", "master_key"): {"env": "ROTATOR_MASTER_KEY"},
+    ("VaultStoreConfig", "namespace"): "platform",
+    ("VaultStoreConfig", "ca_file"): "/etc/rotator/vault-ca.pem",
+    ("VaultStoreConfig", "client_cert_file"): "/etc/rotator/vault-client.pem",
+    ("VaultStoreConfig", "client_key_file"): "/etc/rotator/vault-client-key.pem",
+    ("VaultStoreConfig", "rate"): 100.0,
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
     ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
     ("BearerAuth", "token_env"): "ADMIN_TOKEN",
@@ -93,8 +115,9 @@ def config_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema(by_alias=True)
     issuer = schema["$defs"]["HttpIssuerConfig"]
     issuer["required"] = [name for name in issuer["required"] if name != "mint"]  # its profile fills it
-    for name in ("EmbeddedStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
-        schema["$defs"][name].setdefault("required", []).append("type")
+    for name in ("EmbeddedStoreConfig", "VaultStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
+        required = schema["$defs"][name].setdefault("required", [])
+        required += [] if "type" in required else ["type"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rotator's configuration"}
 
 
@@ -110,12 +133,13 @@ def example() -> str:
     seen: set[type[BaseModel]] = set()
     for name, field in Settings.model_fields.items():
         lines += ["", *_describe(field.description, "")]
-        value, unmade = getattr(sample, name), name in _UNMADE
+        value = getattr(sample, name)
         if isinstance(value, BaseModel):
-            lines += [f"{name}:", *_render_model(value, "  ", unmade=unmade, seen=seen)]
+            lines += [f"{name}:", *_render_model(value, "  ", unmade=False, seen=seen)]
         elif isinstance(value, dict):
             lines.append(f"{name}:")
             for entry, model in value.items():
+                unmade = name in _NEEDS_FILES and entry not in _MADE
                 lines += [f"  {'#' if unmade else ''}{entry}:", *_render_model(model, "    ", unmade=unmade, seen=seen)]
         else:
             lines.append(f"{name}: {_inline(value)}")

@@ -20,7 +20,6 @@ from rotator.settings.base import suggest
 from rotator.settings.credentials import NO_ISSUER, CredentialSettings, RotationSettings
 from rotator.settings.models import Settings
 from rotator.settings.problems import Path as Place
-from rotator.stores.embedded import EmbeddedStoreConfig
 
 __all__ = ["Names", "check_files", "check_rules", "find_warnings"]
 
@@ -118,8 +117,8 @@ def _check_read_only(place: Place, credential: CredentialSettings, settings: Set
         return
     if credential.issuer != NO_ISSUER:
         yield (*place, "read_only"), f"needs `issuer: {NO_ISSUER}`: a new key would have to be written to the store"
-    elif isinstance(settings.stores.get(credential.store), EmbeddedStoreConfig):
-        yield (*place, "read_only"), "needs a store that others write to: the embedded store has no other writer"
+    elif credential.store in settings.stores and not settings.stores[credential.store].shared:
+        yield (*place, "read_only"), f"needs a store that others write to: {credential.store} has no other writer"
 
 
 def _check_patience(place: Place, credential: CredentialSettings, cache_time: timedelta) -> Iterator[Broken]:
@@ -135,7 +134,8 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
         return None if first.setdefault(what, owner) == owner else first[what]
 
     for name, credential in settings.credentials.items():
-        other = taken((credential.store, credential.path), name)
+        store = settings.stores.get(credential.store)
+        other = taken((store.place if store is not None else credential.store, credential.path), name)
         if other is not None:
             yield ("credentials", name, "path"), f"{other} has this path in store {credential.store} already: each credential needs its own"
         for number, use in enumerate(credential.targets):
@@ -151,7 +151,7 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
         if other is not None:
             yield ("targets", name), f"is the same place as target {other}"
     for name, store in settings.stores.items():
-        other = taken(("store", store.path), name)
+        other = taken(("store", store.place), name) if not store.shared else None
         if other is not None:
             yield ("stores", name), f"is the same file as store {other}: give it a `path` of its own"
 

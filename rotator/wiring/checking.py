@@ -13,13 +13,14 @@ from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
 from rotator.domain.errors import Refused, RotatorError
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Access, Answer, Holding, Issuer, Store
+from rotator.domain.ports import Access, Answer, Clock, Holding, Issuer, Store
 from rotator.domain.record import Change
 from rotator.metrics import Metrics
 from rotator.settings import Settings, load_settings
 from rotator.settings.credentials import NO_ISSUER
 from rotator.stores.changes import ABSENT
-from rotator.wiring.runtime import build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
+from rotator.stores.surroundings import Surroundings
+from rotator.wiring.runtime import RemoteObserver, build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
 
 _AT_ONCE = 8
 
@@ -31,6 +32,8 @@ class CheckLine:
     part: str
     ok: bool
     text: str
+    policy: str = ""
+    """what would allow it, ready to paste; empty where nothing is missing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ _Question = Callable[[], CheckLine]
 
 def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question]:
     clock, observe = SystemClock(), Metrics().on_remote
-    stores = _open_stores(settings, state_dir)
+    stores = _open_stores(settings, state_dir, clock, observe)
     issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
     targets, prober = build_targets(settings, state_dir, clock), build_prober(settings, clock, observe)
     for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
@@ -93,23 +96,37 @@ def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question
         yield from _question_credential(build_credential(settings, name, stores, issuers, targets, prober))
 
 
-def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:
+def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver) -> Mapping[str, Store]:
     opened: dict[str, Store] = {}
     for name, config in settings.stores.items():
         unmade = config.find_unmade(state_dir)
-        opened[name] = config.build(state_dir) if unmade is None else _Unmade(unmade)
+        opened[name] = config.build(state_dir, Surroundings(name, clock, observe)) if unmade is None else _Unmade(unmade)
     return opened
 
 
 def _question_credential(credential: Credential) -> Iterator[_Question]:
-    store = credential.store
-    good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
-    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(store.check, credential.path), good)
+    yield partial(_check_store, credential)
     for bound in credential.targets:
         yield partial(
             _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"
         )
     yield partial(_check_key, credential)
+
+
+def _check_store(credential: Credential) -> CheckLine:
+    store, path, writes = credential.store, credential.path, not credential.read_only
+    part = f"store {credential.store_name}: {path}"
+    try:
+        access = store.find_access(path, writes=writes)
+        if access.missing:
+            return CheckLine(part, False, f"not allowed: {', '.join(access.missing)}", access.policy)
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    if isinstance(store, _Unmade):
+        return CheckLine(part, True, f"{store.file} will be made at the first start")
+    if writes:
+        return _line(part, partial(store.check, path), "readable and writable")
+    return _line(part, partial(store.read, path), "readable")
 
 
 def _check_key(credential: Credential) -> CheckLine:

@@ -15,6 +15,7 @@ from rotator.domain.timing import Calendar
 from rotator.journal.sqlite import SqliteJournal
 from rotator.metrics import Metrics
 from rotator.settings import Settings, policy_of, schedule_of
+from rotator.stores.surroundings import Surroundings
 
 RemoteObserver = Callable[[str, str, str, float], None]
 
@@ -32,7 +33,7 @@ class Parts:
 
 def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metrics) -> Parts:
     """All ports and credentials of a configuration, or an error and nothing. Opens no connection."""
-    stores = build_stores(settings, state_dir)
+    stores = build_stores(settings, state_dir, clock, metrics.on_remote)
     issuers = build_issuers(settings, clock, metrics.on_remote)
     targets = build_targets(settings, state_dir, clock)
     prober = build_prober(settings, clock, metrics.on_remote)
@@ -40,9 +41,9 @@ def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metr
     return Parts(stores, issuers, targets, prober, credentials)
 
 
-def build_stores(settings: Settings, state_dir: Path) -> dict[str, Store]:
+def build_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver) -> dict[str, Store]:
     """The configured stores by name."""
-    return {name: config.build(state_dir) for name, config in settings.stores.items()}
+    return {name: config.build(state_dir, Surroundings(name, clock, observe)) for name, config in settings.stores.items()}
 
 
 def build_issuers(settings: Settings, clock: Clock, observe: RemoteObserver) -> dict[str, Issuer]:

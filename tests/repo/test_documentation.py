@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rotator.domain.reasons import Reason
 from rotator.settings import load_settings
+from rotator.stores.vault.policies import OWN_TOKEN, gather_needs, render_policy
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -45,3 +46,19 @@ def test_every_package_has_a_row_in_the_architecture_page() -> None:
     for part in parts:
         if not part.name.startswith("__"):
             assert f"`{part.name}{'/' if part.is_dir() else ''}`" in page, part.name
+
+
+def test_the_messages_of_the_vault_store_stand_in_the_code() -> None:
+    table = (DOCS / "vault.md").read_text().split("## What errors say")[1]
+    messages = [message for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for message in re.findall(r"`([^`]+)`", row)]
+    code = "".join(file.read_text() for folder in ("stores/vault", "remote") for file in (ROOT / "rotator" / folder).glob("*.py"))
+    told = re.sub(r"\"\n\s+f?\"|\{[^{}]*\}", "", code)
+    assert len(messages) > 15
+    for message in messages:
+        for part in message.split("…"):
+            assert part.strip() in told, message
+
+
+def test_the_policy_in_the_vault_page_is_the_one_that_is_printed() -> None:
+    needs = gather_needs("secret", "millimetric/checkout-read", "rotator/millimetric/checkout-read", writes=True)
+    assert f"```hcl\n{render_policy({**needs, **OWN_TOKEN})}```" in (DOCS / "vault.md").read_text()

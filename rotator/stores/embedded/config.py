@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -12,6 +12,7 @@ from rotator.domain.errors import Misconfigured
 from rotator.stores.embedded.files import explained
 from rotator.stores.embedded.master_key import MasterKey, ensure_key_file, load_key_env, load_key_file, load_key_from_keyring
 from rotator.stores.embedded.store import EmbeddedStore, find_lock
+from rotator.stores.surroundings import Surroundings
 
 _CLOSED = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -64,6 +65,9 @@ class EmbeddedStoreConfig(BaseModel):
 
     model_config = _CLOSED
 
+    shared: ClassVar[bool] = False
+    """whether others may write to it too, and several entries may name the same place"""
+
     type: Literal["embedded"] = "embedded"
     """The kind of store."""
 
@@ -75,7 +79,7 @@ class EmbeddedStoreConfig(BaseModel):
     state folder, made at the first start, 0600. That protects copies of the store that travel without it, not against someone who can
     read the state folder."""
 
-    def build(self, state_dir: Path) -> EmbeddedStore:
+    def build(self, state_dir: Path, surroundings: Surroundings | None = None) -> EmbeddedStore:  # noqa: ARG002  # the shape of every kind
         """The open store. Makes the state folder (0700) and the default key file where they are missing. Raises `Misconfigured`."""
         path = self._get_path(state_dir)
         return EmbeddedStore(path, self._load_key(state_dir, path))
@@ -95,6 +99,11 @@ class EmbeddedStoreConfig(BaseModel):
             if not os.access(there, os.W_OK | os.X_OK):
                 raise Misconfigured(f"{path} cannot be made: {there} is not writable; change that, or name another `path` or state folder")
         return path
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells this store's contents from those of another."""
+        return (str(self.path),)
 
     def _get_path(self, state_dir: Path) -> Path:
         return state_dir / (self.path or Path("store.bin")).expanduser()

@@ -10,6 +10,7 @@ from pathlib import Path
 from rotator.domain.ports import Store
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.stores.memory import MemoryStore
+from tests.contract.stores.vaults import open_vault
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ KINDS = {
     for kind in (
         Kind("memory", _open_memory, reaches_processes=False),
         Kind("embedded", _open_embedded),
+        Kind("vault", open_vault),
     )
 }
 ALL = list(KINDS.values())

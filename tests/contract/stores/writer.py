@@ -3,6 +3,7 @@
     contend PATH JOURNAL N   read, say `seen`, wait for a line, commit, say `won` or `lost`
     churn COUNT QUIET        fork a process that commits without end over COUNT paths: `try PATH N`, `done PATH N`; kill it by its pid
     die WHEN CALL PATH N     fork a process that makes one commit and kills itself `before` or `after` the CALL (see `_CALLS`)
+    promote WHEN N PATH      fork a process that promotes what is pending and kills itself `before` or `after` its Nth write to a server
     kill                     SIGKILL the forked process
 
 The forked process says `pid N` first; the parent process says `gone` when it has ended. Forking makes thirty crashes cost one start.
@@ -20,7 +21,9 @@ from typing import Any
 
 from rotator.domain.errors import Conflict
 from rotator.domain.ports import Store
-from tests.contract.stores.build import a_note, an_opening, noted
+from rotator.domain.record import Promote
+from rotator.remote.http import Remote
+from tests.contract.stores.build import a_note, an_opening, at, noted
 from tests.contract.stores.kinds import KINDS, Kind
 
 _CALLS: dict[str, tuple[Any, str, int]] = {
@@ -53,6 +56,8 @@ def main() -> None:
             _fork(functools.partial(_churn, kind, place, int(words[0]), quiet=words[1] == "quiet"))
         elif verb == "die":
             _fork(functools.partial(_die, kind, place, *words))
+        elif verb == "promote":
+            _fork(functools.partial(_promote, kind, place, words[0], int(words[1]), words[2]))
 
 
 def say(line: str) -> None:
@@ -89,12 +94,29 @@ def _die(kind: Kind, place: Path, when: str, call: str, path: str, number: str) 
     store = kind.open(place)
     seen = store.read(path)
     owner, name, nth = _CALLS[call]
+    _make_deadly(owner, name, when, nth, lambda *_: True)
+    store.commit(path, seen, a_note("churn", int(number)))
+    say("survived")
+
+
+def _promote(kind: Kind, place: Path, when: str, nth: int, path: str) -> None:
+    store = kind.open(place)
+    seen = store.read(path)
+    assert seen.record is not None
+    assert seen.record.pending is not None
+    _make_deadly(Remote, "call", when, nth, lambda *args: args[2] != "GET")
+    store.commit(path, seen, Promote(seen.record.pending.key_id, seen.current, at(60)))
+    say("survived")
+
+
+def _make_deadly(owner: Any, name: str, when: str, nth: int, counts: Callable[..., bool]) -> None:
+    """The nth call of those that count kills this process, before or after it is done."""
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
-        calls += 1
+        calls += counts(*args)
         if calls == nth and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = real(*args, **kwargs)
@@ -103,8 +125,6 @@ def _die(kind: Kind, place: Path, when: str, call: str, path: str, number: str) 
         return result
 
     setattr(owner, name, deadly)
-    store.commit(path, seen, a_note("churn", int(number)))
-    say("survived")
 
 
 def _fork(work: Callable[[], None]) -> None:

@@ -49,12 +49,16 @@ def test_mistakes_in_the_configuration_are_exit_code_3_one_a_line(command: tuple
 def test_what_is_not_well_is_exit_code_1(call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rotator.wiring import checking
 
-    report = checking.CheckReport((checking.CheckLine("issuer admin", False, "does not answer"),))
+    policy = 'path "secret/data/a" {\n  capabilities = ["read"]\n}\n'
+    lines = checking.CheckLine("issuer admin", False, "does not answer"), checking.CheckLine("store s: a", False, "not allowed: x", policy)
+    report = checking.CheckReport(lines)
     asked: list[Any] = []
     monkeypatch.setattr(checking, "check", lambda *args, **kwargs: asked.append((args, kwargs)) or report)
     result = call("check", "-c", str(config), "--live")
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
+    assert result.stdout.endswith(f"enough for store s: a, and allows no more:\n\n{policy}")
+    assert json.loads(call("check", "--json").stdout)["lines"][1]["policy"] == policy
     assert asked[0][0][0] == config
     assert asked[0][1] == {"live": True}
 

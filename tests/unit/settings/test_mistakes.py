@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "read_only in a store that nobody else writes to": (
         credential("⟦read_only: true", issuer="issuer: none"),
         "credentials.reader.read_only",
-        "the embedded store has no other writer",
+        "embedded has no other writer",
     ),
     "verify_for shorter than the cache": (
         credential("⟦verify_for: 1m"),
@@ -200,8 +200,12 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "millimetric.trusted_endpoints",
         "http",
     ),
-    "a kind of store that does not exist": ("stores:\n  s:\n    ⟦type: embeded\n    url: x\n", "stores.s.type", "type must be embedded$"),
-    "a store without a kind": ("stores:\n  ⟦s: {}\n", "stores.s", "needs a `type`: embedded"),
+    "a kind of store that does not exist": (
+        "stores:\n  s:\n    ⟦type: embeded\n    url: x\n",
+        "stores.s.type",
+        "type must be embedded or vault; did you mean embedded.$",
+    ),
+    "a store without a kind": ("stores:\n  ⟦s: {}\n", "stores.s", "needs a `type`: embedded or vault"),
     "a kind of sign-in that does not exist": (
         "issuers:\n  s: {type: http, base_url: 'https://a.example', auth: {⟦type: basic}}\n",
         "issuers.s.auth.type",

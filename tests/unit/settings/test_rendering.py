@@ -39,8 +39,18 @@ def test_its_issuers_load_when_they_are_made(tmp_path: Path) -> None:
     assert sorted(load_settings(path, {}, files=False).settings.issuers) == ["admin", "signed-in"]
 
 
+def test_its_stores_load_when_they_are_made(tmp_path: Path) -> None:
+    head, _, rest = EXAMPLE.partition("\n  #vault:\n")
+    stores, _, tail = rest.partition("\n# What mints")
+    made = UNMADE.sub(r"\1", stores)
+    path = tmp_path / "rotator.yaml"
+    path.write_text(f"{head}\n  vault:\n{made}\n\n# What mints{tail}", encoding="utf-8")
+    ways = [f"vault-by-{way}" for way in ("jwt", "kubernetes", "token", "token-file")]
+    assert sorted(load_settings(path, {}, files=False).settings.stores) == ["embedded", "vault", *ways]
+
+
 def _settings_that_can_stand_alone() -> list[str]:
-    section = EXAMPLE.index("\nissuers:"), EXAMPLE.index("\ntargets:")
+    section = EXAMPLE.index("\n  #vault:"), EXAMPLE.index("\ntargets:")
     return [
         EXAMPLE[match.start() : match.end()] + "@" + str(match.start()) for match in ALONE if not section[0] < match.start() < section[1]
     ]

@@ -1,0 +1,276 @@
+"""A real Vault for tests, on a free loopback port: found or built, started, stopped, killed, started again.
+
+The program is what ROTATOR_TEST_VAULT names, else `vault` or `bao` on the path, else built with Go from `tests/vault-build` into a cache
+folder outside of the repository (minutes, once: `python -m tests.support.vault` does it ahead). Nothing here depends on which it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from tests.support.daemon import wait_until
+
+_MODULE = Path(__file__).parents[1] / "vault-build"
+_PACKAGE = "github.com/hashicorp/vault"
+_mounts = itertools.count(1)
+
+
+class MissingProgram(Exception):
+    """There is no Vault here, and none can be built."""
+
+
+def _cache_folder() -> Path:
+    # Tests run without the XDG variables of the developer; the cache is his all the same.
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rotator-tests"
+
+
+_CACHE = _cache_folder()
+
+
+def find_vault() -> Path:
+    """The program. Builds it where it is nowhere. Raises `MissingProgram`."""
+    named = os.environ.get("ROTATOR_TEST_VAULT")
+    found = named or shutil.which("vault") or shutil.which("bao")
+    if found:
+        if shutil.which(found) is None:
+            raise MissingProgram(f"ROTATOR_TEST_VAULT names {found}, which is no program")
+        return Path(found)
+    return _built()
+
+
+@functools.cache
+def _built() -> Path:
+    pinned = re.search(rf"{_PACKAGE} (v\S+)", (_MODULE / "go.mod").read_text())
+    assert pinned is not None
+    folder = _CACHE / f"vault-{pinned[1].removeprefix('v')}"
+    program = folder / "vault"
+    if program.exists():
+        return program
+    if shutil.which("go") is None:
+        raise MissingProgram("no vault and no bao on the path, and no go to build one: name one in ROTATOR_TEST_VAULT")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "building.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            _build(folder / "building", program)
+    return program
+
+
+def _build(temporary: Path, program: Path) -> None:
+    command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "minimal", "-o", str(temporary), _PACKAGE]
+    done = subprocess.run(command, cwd=_MODULE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingProgram(f"building Vault failed: {done.stderr[-2000:]}")
+    temporary.replace(program)
+
+
+def get_vault() -> Path:
+    """The program, for a test: where there is none the test is skipped, or fails where ROTATOR_REQUIRE_REAL=1."""
+    try:
+        return find_vault()
+    except MissingProgram as missing:
+        if os.environ.get("ROTATOR_REQUIRE_REAL") == "1":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass(slots=True)
+class VaultServer:
+    """A running server, and its root token. Use as a context manager."""
+
+    address: str
+    root: str = field(repr=False)
+    ca_file: Path | None = None
+    command: Sequence[str] = ()
+    environ: dict[str, str] = field(default_factory=dict, repr=False)
+    unseal_key: str = field(default="", repr=False)
+    process: subprocess.Popen[bytes] | None = None
+    client_cert: tuple[Path, Path] | None = None
+
+    def call(self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str) -> Any:
+        """One request as root, or with `token`; its JSON. Fails for anything but success."""
+        answer = self.ask(method, path, body, token, **headers)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.json() if answer.content else ''}"
+        return answer.json() if answer.content else {}
+
+    def ask(self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str) -> httpx.Response:
+        """One request as root, or with `token`."""
+        headers = {"X-Vault-Token": self.root if token is None else token, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        verify: Any = True
+        if self.ca_file is not None:
+            import ssl
+
+            verify = ssl.create_default_context(cafile=str(self.ca_file))
+            if self.client_cert is not None:
+                verify.load_cert_chain(*map(str, self.client_cert))
+        with httpx.Client(verify=verify, trust_env=False, timeout=30) as client:
+            content = None if body is None else body if isinstance(body, str) else json.dumps(body)
+            return client.request(method, f"{self.address}/v1/{path}", content=content, headers=headers)
+
+    def mount(self, version: str = "2") -> str:
+        """A fresh KV mount; its path."""
+        name = f"kv-{os.getpid()}-{next(_mounts)}-{secrets.token_hex(2)}"
+        self.call("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": version}})
+        if version == "2":
+            wait_until(lambda: self.ask("GET", f"{name}/config").is_success, what="the mount")
+        return name
+
+    def put(self, mount: str, path: str, data: Any) -> int:
+        """`vault kv put`: what an outsider does. The version."""
+        return int(self.call("POST", f"{mount}/data/{path}", {"data": data})["data"]["version"])
+
+    def get(self, mount: str, path: str, version: int | None = None) -> Any:
+        """The data that a consumer reads."""
+        return self.call("GET", f"{mount}/data/{path}" + (f"?version={version}" if version else ""))["data"]["data"]
+
+    def version(self, mount: str, path: str) -> int:
+        """The number of the newest version; 0 where there is none."""
+        answer = self.ask("GET", f"{mount}/metadata/{path}")
+        return int(answer.json()["data"]["current_version"]) if answer.is_success else 0
+
+    def token(self, policy: str, **settings: Any) -> str:
+        """A token that may do what the policy says and nothing else, not even what `default` says."""
+        name = f"policy-{secrets.token_hex(4)}"
+        self.call("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+        body = {"policies": [name], "no_default_policy": True, "ttl": "1h", **settings}
+        return str(self.call("POST", "auth/token/create", body)["auth"]["client_token"])
+
+    def revoke(self, token: str) -> None:
+        """End a token."""
+        self.call("POST", "auth/token/revoke", {"token": token})
+
+    def start(self) -> None:
+        """Start the process, and unseal it where that is needed."""
+        log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+        self.process = subprocess.Popen(
+            self.command, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        wait_until(self._answers, 60, what="Vault's answer")
+        log.close()
+
+    def unseal(self) -> None:
+        """Unseal, and wait until it serves."""
+        self.call("POST", "sys/unseal", {"key": self.unseal_key}, token="")
+        wait_until(lambda: self.ask("GET", "sys/health").status_code == 200, 60, what="an active Vault")
+
+    def seal(self) -> None:
+        """Seal it."""
+        self.call("POST", "sys/seal")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it; harmless where it has ended."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "Vault ended before it answered"
+        try:
+            return self.ask("GET", "sys/seal-status").is_success
+        except httpx.TransportError:
+            return False
+
+
+def start_dev_vault() -> VaultServer:
+    """In memory, unsealed, with KV version 2 at `secret`."""
+    port, *_ = _free_ports(1)
+    root = secrets.token_urlsafe(24)
+    # The token comes by the environment: a command line is for everybody to read.
+    environ = {"VAULT_DEV_ROOT_TOKEN_ID": root, "BAO_DEV_ROOT_TOKEN_ID": root, "VAULT_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}",
+               "BAO_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}"}  # fmt: skip
+    command = [str(get_vault()), "server", "-dev", "-dev-no-store-token"]
+    server = VaultServer(f"http://127.0.0.1:{port}", root, command=command, environ=environ)
+    server.start()
+    return server
+
+
+_CONFIG = """
+disable_mlock = true
+api_addr = "{scheme}://127.0.0.1:{port}"
+cluster_addr = "https://127.0.0.1:{cluster}"
+storage "raft" {{
+  path = "{data}"
+  node_id = "one"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  {tls}
+}}
+"""
+
+
+def start_raft_vault(folder: Path, tls: str = "", ca_file: Path | None = None, client: tuple[Path, Path] | None = None) -> VaultServer:
+    """On disk, with integrated storage, initialised and unsealed, KV version 2 at `secret`; survives `kill`, `start`, `unseal`."""
+    port, cluster = _free_ports(2)
+    data = folder / "raft"
+    data.mkdir(parents=True)
+    config = folder / "vault.hcl"
+    scheme = "https" if tls else "http"
+    config.write_text(_CONFIG.format(scheme=scheme, port=port, cluster=cluster, data=data, tls=tls or "tls_disable = true"))
+    server = VaultServer(f"{scheme}://127.0.0.1:{port}", "", ca_file, [str(get_vault()), "server", "-config", str(config)])
+    server.client_cert = client
+    server.start()
+    said = server.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, token="")
+    server.root, server.unseal_key = said["root_token"], said["keys_base64"][0]
+    server.unseal()
+    server.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    wait_until(lambda: server.ask("GET", "secret/config").is_success, what="the mount")
+    return server
+
+
+@contextlib.contextmanager
+def shared_dev_vault() -> Iterator[VaultServer]:
+    """A server in memory for a whole test session."""
+    with start_dev_vault() as server:
+        yield server
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{find_vault()}\n")
