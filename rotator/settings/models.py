@@ -20,6 +20,7 @@ from rotator.remote.fields import FilePath
 from rotator.remote.millimetric import MillimetricConfig
 from rotator.settings.base import Name, OneOf, Port, PositiveDuration, Section, Whole
 from rotator.settings.credentials import CredentialSettings
+from rotator.stores.aws import AwsStoreConfig
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.targets.config import FileTargetConfig
 
@@ -40,7 +41,7 @@ __all__ = [
 
 DEFAULT_STORE = "embedded"
 
-StoreConfig = Annotated[EmbeddedStoreConfig, OneOf(("embedded",))]
+StoreConfig = Annotated[EmbeddedStoreConfig | AwsStoreConfig, Field(discriminator="type"), OneOf(("embedded", "aws"))]
 IssuerConfig = Annotated[HttpIssuerConfig, OneOf(("http",))]
 TargetConfig = Annotated[FileTargetConfig, OneOf(("file",))]
 JournalConfig = SqliteJournalConfig
@@ -169,7 +170,7 @@ class Settings(BaseSettings):
     never change it, or a restored copy of one could revoke the keys of another."""
     millimetric: MillimetricConfig = Field(default_factory=MillimetricConfig)
     """The Millimetric service."""
-    stores: dict[Name, StoreConfig] = Field(default_factory=lambda: {DEFAULT_STORE: EmbeddedStoreConfig()})
+    stores: dict[Name, StoreConfig] = Field(default_factory=lambda: dict[str, StoreConfig]({DEFAULT_STORE: EmbeddedStoreConfig()}))
     """Where keys live, by name. Without this section there is one, `embedded`, which credentials use by default."""
     issuers: dict[Name, IssuerConfig] = Field(default_factory=dict)
     """What mints and revokes keys, by name."""

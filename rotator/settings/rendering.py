@@ -30,7 +30,7 @@ folder that ROTATOR_SECRETS_DIR names. A variable wins over such a file, and bot
 
 _SAMPLE: dict[str, Any] = {
     "installation": "default",
-    "stores": {"embedded": {"type": "embedded"}},
+    "stores": {"embedded": {"type": "embedded"}, "aws": {"type": "aws"}},
     "issuers": {
         "admin": {
             "type": "http",
@@ -54,8 +54,8 @@ _SAMPLE: dict[str, Any] = {
         }
     },
 }
-_UNMADE = frozenset({"issuers"})
-"""Sections whose sample would need files that are not there."""
+_UNMADE = frozenset({"issuers", "stores.aws"})
+"""Sections and entries whose sample would need what is not there."""
 
 _HINTS: dict[tuple[str, str], Any] = {
     ("MillimetricConfig", "trusted_endpoints"): ["http://127.0.0.1:8787"],
@@ -63,6 +63,13 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("MillimetricConfig", "proxy"): "http://proxy.example:3128",
     ("EmbeddedStoreConfig", "path"): "/var/lib/rotator/store.bin",
     ("EmbeddedStoreConfig", "master_key"): {"env": "ROTATOR_MASTER_KEY"},
+    ("AwsStoreConfig", "region"): "eu-west-1",
+    ("AwsStoreConfig", "endpoint_url"): "https://vpce-0a1b2c3d.secretsmanager.eu-west-1.vpce.amazonaws.com",
+    ("AwsStoreConfig", "profile"): "millimetric",
+    ("AwsStoreConfig", "assume_role"): {"arn": "arn:aws:iam::123456789012:role/rotator"},
+    ("AwsStoreConfig", "description"): "the Millimetric key of checkout",
+    ("AwsStoreConfig", "tags"): {"team": "checkout"},
+    ("AwsStoreConfig", "kms_key_id"): "alias/millimetric",
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
     ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
     ("BearerAuth", "token_env"): "ADMIN_TOKEN",
@@ -93,7 +100,7 @@ def config_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema(by_alias=True)
     issuer = schema["$defs"]["HttpIssuerConfig"]
     issuer["required"] = [name for name in issuer["required"] if name != "mint"]  # its profile fills it
-    for name in ("EmbeddedStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
+    for name in ("EmbeddedStoreConfig", "AwsStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
         schema["$defs"][name].setdefault("required", []).append("type")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rotator's configuration"}
 
@@ -110,12 +117,13 @@ def example() -> str:
     seen: set[type[BaseModel]] = set()
     for name, field in Settings.model_fields.items():
         lines += ["", *_describe(field.description, "")]
-        value, unmade = getattr(sample, name), name in _UNMADE
+        value = getattr(sample, name)
         if isinstance(value, BaseModel):
-            lines += [f"{name}:", *_render_model(value, "  ", unmade=unmade, seen=seen)]
+            lines += [f"{name}:", *_render_model(value, "  ", unmade=False, seen=seen)]
         elif isinstance(value, dict):
             lines.append(f"{name}:")
             for entry, model in value.items():
+                unmade = not _UNMADE.isdisjoint({name, f"{name}.{entry}"})
                 lines += [f"  {'#' if unmade else ''}{entry}:", *_render_model(model, "    ", unmade=unmade, seen=seen)]
         else:
             lines.append(f"{name}: {_inline(value)}")

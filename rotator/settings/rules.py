@@ -151,9 +151,9 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
         if other is not None:
             yield ("targets", name), f"is the same place as target {other}"
     for name, store in settings.stores.items():
-        other = taken(("store", store.path), name)
+        other = taken(("store", store.place), name)
         if other is not None:
-            yield ("stores", name), f"is the same file as store {other}: give it a `path` of its own"
+            yield ("stores", name), f"is the same place as store {other}: give it one of its own, or use {other} for both"
 
 
 def _check_engine(settings: Settings) -> Iterator[Broken]:

@@ -95,7 +95,7 @@ def get_fake() -> FakeServer:
 
 
 def open_store(url: str, *, patience: timedelta = timedelta(0), **fields: Any) -> AwsStore:
-    """A store at an endpoint: JSON values, and missing secrets are made, unless `fields` say otherwise. It believes at once what it sees."""
+    """A store at an endpoint that believes at once what it sees. JSON values, and missing secrets are made, unless `fields` say otherwise."""
     config = AwsStoreConfig(**{"region": REGION, "endpoint_url": url, "create": True, **fields})
     return AwsStore(config, connect=lambda one: build_client(one, _build_session()), patience=patience, sleep=lambda _: None)
 

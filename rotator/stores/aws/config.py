@@ -74,6 +74,11 @@ class AwsStoreConfig(BaseModel):
     timeout: Annotated[Duration, AfterValidator(_ensure_limit)] = timedelta(seconds=5)
     """Time limit of one call, at most 10s."""
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where its keys are: two configured stores of one place would be one store."""
+        return (self.type, self.region, self.endpoint_url, self.profile, self.assume_role, self.record_prefix)
+
     def build(self, state_dir: Path) -> AwsStore:  # noqa: ARG002  # every store's config is built so
         """The store. Connects at first use."""
         from rotator.stores.aws.store import AwsStore

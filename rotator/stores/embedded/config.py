@@ -75,6 +75,11 @@ class EmbeddedStoreConfig(BaseModel):
     state folder, made at the first start, 0600. That protects copies of the store that travel without it, not against someone who can
     read the state folder."""
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where its keys are: two configured stores of one place would be one store."""
+        return (self.type, self.path)
+
     def build(self, state_dir: Path) -> EmbeddedStore:
         """The open store. Makes the state folder (0700) and the default key file where they are missing. Raises `Misconfigured`."""
         path = self._get_path(state_dir)

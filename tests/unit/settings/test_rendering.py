@@ -39,8 +39,17 @@ def test_its_issuers_load_when_they_are_made(tmp_path: Path) -> None:
     assert sorted(load_settings(path, {}, files=False).settings.issuers) == ["admin", "signed-in"]
 
 
+def test_its_aws_store_loads_when_it_is_made(tmp_path: Path) -> None:
+    head, name, rest = EXAMPLE.partition("\n  #aws:")
+    store, _, tail = rest.partition("\n# What mints")
+    made = UNMADE.sub(r"\1", f"{name}{store}")
+    path = tmp_path / "rotator.yaml"
+    path.write_text(f"{head}{made}\n# What mints{tail}", encoding="utf-8")
+    assert sorted(load_settings(path, {}).settings.stores) == ["aws", "embedded"]
+
+
 def _settings_that_can_stand_alone() -> list[str]:
-    section = EXAMPLE.index("\nissuers:"), EXAMPLE.index("\ntargets:")
+    section = EXAMPLE.index("\n  #aws:"), EXAMPLE.index("\ntargets:")
     return [
         EXAMPLE[match.start() : match.end()] + "@" + str(match.start()) for match in ALONE if not section[0] < match.start() < section[1]
     ]
