@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ import boto3
 import botocore.session
 import pytest
 
+from rotator.stores.aws.api import Connect
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.session import build_client
 from rotator.stores.aws.store import AwsStore
@@ -94,10 +96,20 @@ def get_fake() -> FakeServer:
     return _fake[0]
 
 
-def open_store(url: str, *, patience: timedelta = timedelta(0), **fields: Any) -> AwsStore:
-    """A store at an endpoint that believes at once what it sees. JSON values, and missing secrets are made, unless `fields` say otherwise."""
+def open_store(url: str, *, patience: timedelta = timedelta(0), connect: Connect | None = None, **fields: Any) -> AwsStore:
+    """A store at an endpoint that believes at once what it sees; JSON values, and missing secrets are made, unless `fields` differ."""
     config = AwsStoreConfig(**{"region": REGION, "endpoint_url": url, "create": True, **fields})
-    return AwsStore(config, connect=lambda one: build_client(one, _build_session()), patience=patience, sleep=lambda _: None)
+    return AwsStore(config, connect=connect or connect_cheaply, patience=patience, sleep=lambda _: None)
+
+
+def connect_cheaply(config: AwsStoreConfig) -> Any:
+    """A client for a configuration: the same one each time, as making one takes a tenth of a second."""
+    return _connect(os.getpid(), config.model_dump_json())
+
+
+@functools.cache
+def _connect(_pid: int, config: str) -> Any:
+    return build_client(AwsStoreConfig.model_validate_json(config), _build_session())
 
 
 def open_client(url: str) -> Any:

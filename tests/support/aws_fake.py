@@ -145,9 +145,22 @@ class FakeAws:
             return secret.versions[secret.labels[label]].text if secret and label in secret.labels else None
 
     def reset(self) -> None:
-        """As new."""
+        """As new: empty, in fine weather."""
         with self._lock:
-            self.__init__(prunes=self.prunes)  # type: ignore[misc]
+            self.before = self.after = self.policy = None
+            self.lag, self.prunes = 0, True
+            self.denied, self.calls, self._secrets, self._past = set(), [], {}, []
+
+    def save(self) -> tuple[dict[str, _Secret], list[dict[str, _Secret]]]:
+        """The state, for `restore`: writes replace a secret, so that what was saved stays."""
+        with self._lock:
+            return dict(self._secrets), list(self._past)
+
+    def restore(self, saved: tuple[dict[str, _Secret], list[dict[str, _Secret]]]) -> None:
+        """Go back to a saved state, in fine weather."""
+        self.reset()
+        with self._lock:
+            self._secrets, self._past = dict(saved[0]), list(saved[1])
 
     def names(self) -> list[str]:
         with self._lock:

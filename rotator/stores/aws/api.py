@@ -114,8 +114,8 @@ class Api:
         named |= {"MoveToVersionId": to} if to else {}
         try:
             self._call("update_secret_version_stage", name, writes=True, VersionStage=label, **named)
-        except (Absent, Invalid) as problem:
-            raise Misplaced(str(problem)) from None
+        except (Absent, Invalid):
+            raise Misplaced(f"AWS secret {name}: {label} was moved by someone else: read it again") from None
 
     def gather_labels(self, prefixes: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Sequence[str]]]]:
         """(name, version → labels) of every secret whose name begins with one of the prefixes; without prefixes of all. Lags by minutes."""

@@ -43,7 +43,7 @@ from rotator.stores.aws.places import (
     settle,
     version_for,
 )
-from rotator.stores.aws.values import find_key, render_value
+from rotator.stores.aws.values import find_key, render_blank, render_value
 from rotator.stores.changes import ABSENT, build_next
 
 _LAGS = (0.1, 0.3, 0.9)
@@ -330,10 +330,19 @@ class AwsStore:
         look = self._move_current(look, move, secrets[key_id])
         try:
             return self._swap_document(look, replace(look.document, number=look.document.number + 1))
+        except Conflict:
+            return self._find_settled(look)
         except RotatorError as problem:
             # The labels tell that it took place: whoever reads next knows, and the next commit writes it down.
             log.info("settled later", store="aws", path=look.path, problem=str(problem))
             return look
+
+    def _find_settled(self, look: _Look) -> _Look:
+        """Someone else wrote the record after our move: with the move in it, or the move was none of this record's."""
+        now, expected = self._look(look.path), look.record.generation if look.record else 0
+        if now.record is None or now.record.generation < expected:
+            raise Conflict(f"AWS secret {self._name(look.path)}: someone else wrote {look.path} since it was read: read it again")
+        return now
 
     def _ensure_replaceable(self, look: _Look, change: Promote | Adopt) -> None:
         expected = look.record.current.key_id if look.record and look.record.current else None
@@ -378,19 +387,24 @@ class AwsStore:
     def _fence(self, look: _Look) -> _Look:
         """Before a move that was announced is given up: see to it that nobody who was stopped in the middle of it can finish it.
 
-        AWSCURRENT goes to a copy of its version, so that a late move from that version is refused. Consumers find the same as before.
+        AWSCURRENT goes to a copy of its version, so that a late move from that version is refused. Consumers find the same as before: the
+        same value, or, where there was none yet, a blank one.
         """
-        move, name = look.document.move, self._name(look.path)
-        if move is None:
+        name, source, copy = self._name(look.path), look.place.current, str(uuid.uuid4())
+        if look.document.move is None:
             return look
-        if look.place.current is None:
-            return replace(look, document=replace(look.document, move=None))
-        stored = self._api.find_value(name, look.place.current)
-        if stored is None or stored.text is None:
+        if not look.place.exists:
+            if not self._config.create:
+                return replace(look, document=replace(look.document, move=None))
+            self._create_place(name)
+        text: str | None = render_blank(self._config.key_field)
+        if source is not None:
+            stored = self._api.find_value(name, source)
+            text = stored.text if stored else None
+        if text is None:
             raise Unreachable(f"AWS secret {name}: it was changed while it was read: read it again")
-        copy = str(uuid.uuid4())
-        self._api.put(name, copy, stored.text, FENCE)
-        self._api.swap(name, CURRENT, look.place.current, copy)
+        if not self._api.put(name, copy, text, FENCE):
+            self._api.swap(name, CURRENT, source, copy)
         place = look.place.moved(FENCE, copy).moved(CURRENT, copy)
         return replace(look, place=place, moved=Moved.VOID, document=replace(look.document, move=None))
 

@@ -10,7 +10,7 @@ from rotator.mcp.errors import DocumentError
 from rotator.mcp.scanner import Dialect
 from rotator.mcp.spans import find, put
 
-__all__ = ["find_key", "render_value"]
+__all__ = ["find_key", "render_blank", "render_value"]
 
 _JSON = Dialect("json", bom=False)
 
@@ -38,6 +38,11 @@ def render_value(text: str | None, key_field: str | None, secret: Secret, where:
         return put(text if text and text.strip() else "{}", [key_field], secret.reveal(), _JSON).text
     except DocumentError as problem:
         raise Misconfigured(f"{where}: the value is not a JSON object with room for {key_field!r}: {problem}") from None
+
+
+def render_blank(key_field: str | None) -> str:
+    """A value without a key; AWS takes no empty one."""
+    return " " if key_field is None else "{}"
 
 
 def _find_field(text: str, key_field: str, where: str) -> str | None:
