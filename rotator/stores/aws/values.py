@@ -6,7 +6,7 @@ import json
 
 from rotator.domain.errors import MalformedKey, Misconfigured
 from rotator.domain.secret import Secret
-from rotator.mcp.errors import DocumentError
+from rotator.mcp.errors import DocumentError, UneditableDocument
 from rotator.mcp.scanner import Dialect
 from rotator.mcp.spans import find, put
 
@@ -49,7 +49,10 @@ def _find_field(text: str, key_field: str, where: str) -> str | None:
     if not text.strip():
         return None
     try:
+        root = find(text, [], _JSON)
         found = find(text, [key_field], _JSON)
+        if root is None or root.kind != "{":
+            raise UneditableDocument("it is no object")
     except DocumentError as problem:
         raise Misconfigured(
             f"{where}: the value is not a JSON object with one field {key_field!r} ({problem}): correct it, or set `key_field: null` for a "
