@@ -117,14 +117,14 @@ def open_client(url: str) -> Any:
     return boto3.session.Session(botocore_session=_build_session(), region_name=REGION).client("secretsmanager", endpoint_url=url)
 
 
-def run_cli(url: str, *words: str) -> str:
-    """Run the `aws` program; gives what it prints."""
+def run_cli(url: str, *words: str, stdin: str = "") -> str:
+    """Run the `aws` program; gives what it prints. Key material goes in by `stdin`, never by a word."""
     program = Path(sys.executable).with_name("aws")
     if not program.exists() and shutil.which("aws") is None:
         _miss("the aws program is not installed")
     environ = {**ENVIRON, "PATH": os.environ.get("PATH", ""), "AWS_ENDPOINT_URL": url, "AWS_PAGER": "", "AWS_DEFAULT_REGION": REGION}
     command = [sys.executable, str(program)] if program.exists() else ["aws"]
-    return subprocess.run([*command, *words], env=environ, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run([*command, *words], env=environ, input=stdin, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def _build_session() -> Any:

@@ -28,7 +28,9 @@ def build_client(config: AwsStoreConfig, session: Any = None) -> Any:
     session = session or botocore.session.Session(profile=config.profile)
     options = _build_options(config)
     if config.assume_role is not None:
+        # A session of its own: one that was asked for its credentials keeps them.
         provider = _AssumedRole(session, config, config.assume_role, options)
+        session = botocore.session.Session(profile=config.profile)
         session.register_component("credential_provider", CredentialResolver([provider]))
     made = boto3.session.Session(botocore_session=session, region_name=config.region)
     return made.client("secretsmanager", endpoint_url=config.endpoint_url, config=options)
