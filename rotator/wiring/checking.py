@@ -104,12 +104,22 @@ def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:
 def _question_credential(credential: Credential) -> Iterator[_Question]:
     store = credential.store
     good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
-    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(store.check, credential.path), good)
+    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(_ask_store, credential), good)
     for bound in credential.targets:
         yield partial(
             _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"
         )
     yield partial(_check_key, credential)
+
+
+def _ask_store(credential: Credential) -> None:
+    """What it lets us do, by its own word, and what a commit would say now."""
+    access = credential.store.find_access(credential.path, writes=not credential.read_only)
+    if access.missing:
+        policy = f"\nthe least that is needed:\n{access.policy}" if access.policy else ""
+        raise Refused(f"{'; '.join(access.missing)}{policy}")
+    if not credential.read_only:
+        credential.store.check(credential.path)
 
 
 def _check_key(credential: Credential) -> CheckLine:

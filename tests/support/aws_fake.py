@@ -10,7 +10,7 @@
     an action that the policy does not allow             refused, with the message that AWS has for it
 
 Weather, for tests: `before` and `after` are called around each call that is allowed; what they raise becomes the answer (`Fault`), or there
-is none (`Lost`). `lag`: reads show the state before the last so many writes.
+is none (`Lost`). `lag`: reads show the state before the last so many writes; `lags`: those of single secrets.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class FakeAws:
         self.before: Weather | None = None
         self.after: Weather | None = None
         self.lag = 0
+        self.lags: dict[str, int] = {}
         self.policy: Body | None = None
         """an IAM policy that says what is allowed; None: everything"""
         self.denied: set[str] = set()
@@ -120,7 +121,8 @@ class FakeAws:
         """One call without weather or permissions: an outsider's."""
         with self._lock:
             if action in READS:
-                return getattr(self, f"_{_snake(action)}")(dict(body), self._seen())  # type: ignore[no-any-return]
+                seen = self._seen(str(body.get("SecretId")))
+                return getattr(self, f"_{_snake(action)}")(dict(body), seen)  # type: ignore[no-any-return]
             past = dict(self._secrets)
             name = str(body.get("SecretId") or body.get("Name"))
             if name in self._secrets:
@@ -148,7 +150,7 @@ class FakeAws:
         """As new: empty, in fine weather."""
         with self._lock:
             self.before = self.after = self.policy = None
-            self.lag, self.prunes = 0, True
+            self.lag, self.lags, self.prunes = 0, {}, True
             self.denied, self.calls, self._secrets, self._past = set(), [], {}, []
 
     def save(self) -> tuple[dict[str, _Secret], list[dict[str, _Secret]]]:
@@ -173,8 +175,9 @@ class FakeAws:
             for key, value in state.items():
                 setattr(self._secrets[name], key, value)
 
-    def _seen(self) -> dict[str, _Secret]:
-        return self._past[-self.lag] if 0 < self.lag <= len(self._past) else {} if self.lag and self._past == [] else self._secrets
+    def _seen(self, name: str) -> dict[str, _Secret]:
+        lag = self.lags.get(name, self.lag)
+        return self._secrets if lag == 0 else self._past[-min(lag, len(self._past))] if self._past else {}
 
     def _authorise(self, call: Call) -> None:
         name = call.name

@@ -9,10 +9,10 @@ import pytest
 
 from rotator.domain.errors import Conflict, IllegalTransition, Unreachable
 from rotator.domain.record import Adopt
-from tests.contract.stores.aws_scenes import FOREIGN, PATH, SCENES, STRANGER, count_calls, living, outsider_puts, value_of
+from tests.contract.stores.aws_scenes import FOREIGN, PATH, SCENES, STRANGER, count_calls, expect, living, outsider_puts, value_of
 from tests.contract.stores.build import UID, a_note, an_entry, at, commit_all
 from tests.support.aws import get_fake, open_store
-from tests.support.aws_fake import Call
+from tests.support.aws_fake import Call, Lost
 
 NAMES = [name for name in SCENES if name not in ("adopt", "first-adoption")]
 """those in which nobody wrote before"""
@@ -40,6 +40,38 @@ def test_a_key_from_outside_stands_whenever_it_was_written(name: str) -> None:
             outsider_puts(fake)
         assert fake.text(PATH) == value_of(STRANGER), f"{name}, written before call {moment}"
         _settle(f"{name}, written before call {moment}", living(seen) | (living(done) if done else set()))
+
+
+def test_a_promotion_does_not_overwrite_a_key_that_stood_there_before() -> None:
+    store, _, change = SCENES["promote"].set()
+    outsider_puts(get_fake().fake)
+    with pytest.raises(Conflict, match="never overwritten"):
+        store.commit(PATH, store.read(PATH), change)
+    assert get_fake().fake.text(PATH) == value_of(STRANGER)
+
+
+def test_a_generation_that_was_seen_stays_when_a_stranger_writes_before_it_is_settled() -> None:
+    """The promoting process dies right after its move, someone reads, then someone else writes."""
+    server = get_fake()
+    for twice in (False, True):
+        _, seen, change = SCENES["promote"].set()
+        moved = []
+
+        def die(call: Call, moved: list[int] = moved) -> None:
+            moved += [call.number] * (call.name == PATH and call.body.get("VersionStage") == "AWSCURRENT")
+            if moved and call.name != PATH:
+                raise Lost
+
+        server.fake.before = die
+        open_store(server.url).commit(PATH, seen, change)
+        server.fake.before = None
+        reader = open_store(server.url)
+        assert reader.read(PATH).record == expect(seen, change)
+        outsider_puts(server.fake)
+        if twice:
+            server.fake.do("PutSecretValue", {"SecretId": PATH, "SecretString": value_of(STRANGER, more=1), "ClientRequestToken": "8" * 32})
+        after = reader.read(PATH)
+        assert (after.record, after.current) == (expect(seen, change), STRANGER.key_id)
 
 
 def _settle(where: str, known: set[object]) -> None:
