@@ -20,6 +20,7 @@ from rotator.remote.fields import FilePath
 from rotator.remote.millimetric import MillimetricConfig
 from rotator.settings.base import Name, OneOf, Port, PositiveDuration, Section, Whole
 from rotator.settings.credentials import CredentialSettings
+from rotator.stores.aws import AwsStoreConfig
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.stores.vault import VaultStoreConfig
 from rotator.targets.config import FileTargetConfig
@@ -42,15 +43,15 @@ __all__ = [
 DEFAULT_STORE = "embedded"
 
 StoreConfig = Annotated[
-    Annotated[EmbeddedStoreConfig | VaultStoreConfig, Field(discriminator="type")],
-    OneOf(("embedded", "vault")),
+    Annotated[EmbeddedStoreConfig | VaultStoreConfig | AwsStoreConfig, Field(discriminator="type")],
+    OneOf(("embedded", "vault", "aws")),
 ]
 IssuerConfig = Annotated[HttpIssuerConfig, OneOf(("http",))]
 TargetConfig = Annotated[FileTargetConfig, OneOf(("file",))]
 JournalConfig = SqliteJournalConfig
 
 
-def _default_stores() -> dict[str, EmbeddedStoreConfig | VaultStoreConfig]:
+def _default_stores() -> dict[str, EmbeddedStoreConfig | VaultStoreConfig | AwsStoreConfig]:
     return {DEFAULT_STORE: EmbeddedStoreConfig()}
 
 

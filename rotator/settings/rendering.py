@@ -46,6 +46,7 @@ _SAMPLE: dict[str, Any] = {
                 {"type": "token"},
             )
         },
+        "aws": {"type": "aws"},
     },
     "issuers": {
         "admin": {
@@ -85,6 +86,13 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("VaultStoreConfig", "client_cert_file"): "/etc/rotator/vault-client.pem",
     ("VaultStoreConfig", "client_key_file"): "/etc/rotator/vault-client-key.pem",
     ("VaultStoreConfig", "rate"): 100.0,
+    ("AwsStoreConfig", "region"): "eu-west-1",
+    ("AwsStoreConfig", "endpoint_url"): "https://vpce-0a1b2c3d.secretsmanager.eu-west-1.vpce.amazonaws.com",
+    ("AwsStoreConfig", "profile"): "millimetric",
+    ("AwsStoreConfig", "assume_role"): {"arn": "arn:aws:iam::123456789012:role/rotator"},
+    ("AwsStoreConfig", "description"): "the Millimetric key of checkout",
+    ("AwsStoreConfig", "tags"): {"team": "checkout"},
+    ("AwsStoreConfig", "kms_key_id"): "alias/millimetric",
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
     ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
     ("BearerAuth", "token_env"): "ADMIN_TOKEN",
@@ -115,7 +123,7 @@ def config_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema(by_alias=True)
     issuer = schema["$defs"]["HttpIssuerConfig"]
     issuer["required"] = [name for name in issuer["required"] if name != "mint"]  # its profile fills it
-    for name in ("EmbeddedStoreConfig", "VaultStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
+    for name in ("EmbeddedStoreConfig", "VaultStoreConfig", "AwsStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
         required = schema["$defs"][name].setdefault("required", [])
         required += [] if "type" in required else ["type"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rotator's configuration"}

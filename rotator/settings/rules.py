@@ -153,7 +153,7 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
     for name, store in settings.stores.items():
         other = taken(("store", store.place), name) if not store.shared else None
         if other is not None:
-            yield ("stores", name), f"is the same file as store {other}: give it a `path` of its own"
+            yield ("stores", name), f"is the same place as store {other}: give it one of its own, or use {other} for both"
 
 
 def _check_engine(settings: Settings) -> Iterator[Broken]:

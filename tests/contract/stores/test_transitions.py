@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rotator.domain.errors import IllegalTransition
@@ -38,6 +38,7 @@ from rotator.domain.record import (
     apply,
 )
 from tests.contract.stores.build import UID, a_key, an_entry, at
+from tests.contract.stores.kinds import Kind
 
 KEYS = [a_key(kind) for kind in ("rk", "rk", "sk", "ak")]
 _paths = itertools.count(1)
@@ -180,17 +181,20 @@ def _check_fold(store: Store, path: str, steps: list[Step]) -> set[tuple[str, bo
     return tried
 
 
-@given(steps=STEPS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_store_holds_the_fold_of_its_changes(store: Store, steps: list[Step]) -> None:
-    _check_fold(store, f"path-{next(_paths)}", steps)
+def test_a_store_holds_the_fold_of_its_changes(store: Store, kind: Kind) -> None:
+    @given(steps=STEPS)
+    @settings(max_examples=kind.walks, deadline=None)
+    def check(steps: list[Step]) -> None:
+        _check_fold(store, f"path-{next(_paths)}", steps)
+
+    check()
 
 
-def test_every_change_is_tried_where_it_is_legal_and_where_it_is_forbidden(store: Store) -> None:
+def test_every_change_is_tried_where_it_is_legal_and_where_it_is_forbidden(store: Store, kind: Kind) -> None:
     """Long walks, the same in every run: a generator that never draws a verb's legal case would prove nothing."""
     draw = random.Random(20260301)
     tried = set()
-    for number in range(60):
+    for number in range(kind.walks):
         steps = [
             Step(
                 draw.choice(LIFE * 4 + REST),

@@ -46,7 +46,7 @@ def test_its_stores_load_when_they_are_made(tmp_path: Path) -> None:
     path = tmp_path / "rotator.yaml"
     path.write_text(f"{head}\n  vault:\n{made}\n\n# What mints{tail}", encoding="utf-8")
     ways = [f"vault-by-{way}" for way in ("jwt", "kubernetes", "token", "token-file")]
-    assert sorted(load_settings(path, {}, files=False).settings.stores) == ["embedded", "vault", *ways]
+    assert sorted(load_settings(path, {}, files=False).settings.stores) == ["aws", "embedded", "vault", *ways]
 
 
 def _settings_that_can_stand_alone() -> list[str]:
