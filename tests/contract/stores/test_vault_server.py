@@ -72,6 +72,23 @@ def test_a_server_that_is_sealed_changes_nothing(raft: VaultServer, on_disk: Vau
     assert on_disk.read(PATH) == seen
 
 
+def test_a_look_in_the_middle_of_a_promotion_is_whole(store: VaultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two documents are read one after the other; what comes between is neither an outsider's key nor one from nowhere."""
+    other, old, new, opening = vaults.open_vault(tmp_path / "place"), a_key(), a_key(), an_opening()
+    hold_current(store, PATH, old)
+    commit_all(store, PATH, opening, StageKey(an_entry(new, attempt=opening.attempt.id), new))
+    real, promoted = store._read, []
+
+    def read(path: str) -> object:
+        document = real(path)
+        if not promoted:
+            promoted.append(commit_all(other, PATH, Promote(new.key_id, old.key_id, at(3))))
+        return document
+
+    monkeypatch.setattr(store, "_read", read)
+    assert [store.read(PATH)] == promoted
+
+
 def test_a_mount_of_version_1_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     server = vaults.get_server()
     mount = server.mount("1")
