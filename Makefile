@@ -33,7 +33,8 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
-tools: # promtool comes with Debian's prometheus; elsewhere install it by hand, or its tests are skipped
+tools: $(READY) # what tests need besides: Vault, found or built with Go (minutes, once), and promtool, which comes with Debian's prometheus
+	@$(BIN)/python -m tests.support.vault >/dev/null || echo "there is no Vault, and no Go to build it: its tests will be skipped" >&2
 	@command -v promtool >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
 	else echo "promtool is not installed: its tests will be skipped" >&2; fi

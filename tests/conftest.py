@@ -6,6 +6,7 @@ in anything that it printed, a key-shaped string fails the test.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -28,6 +29,16 @@ TARGET_NAMES = re.compile(
 )
 KEEPS_ENVIRON = {"ROTATOR_REQUIRE_REAL", "ROTATOR_TEST_VAULT"}
 _LARGEST = 64 * 1024 * 1024
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where Vault must be built first, that takes minutes, and no test's time limit allows for it."""
+    needing = [item.nodeid for item in session.items if "vault" in item.nodeid and re.search(r"tests/(contract|integration)/", item.nodeid)]
+    if needing and not session.config.option.collectonly:
+        from tests.support.vault import MissingProgram, find_vault
+
+        with contextlib.suppress(MissingProgram):  # the tests say so
+            find_vault()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """A real Vault for tests, on a free loopback port: found or built, started, stopped, killed, started again.
 
 The program is what ROTATOR_TEST_VAULT names, else `vault` or `bao` on the path, else built with Go from `tests/vault-build` into a cache
-folder outside of the repository (minutes, once: `python -m tests.support.vault` does it ahead). Nothing here depends on which it is.
+folder outside of the repository (minutes, once; `make tools` does it ahead). Nothing here depends on which it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -263,13 +263,6 @@ def start_raft_vault(folder: Path, tls: str = "", ca_file: Path | None = None, c
     server.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
     wait_until(lambda: server.ask("GET", "secret/config").is_success, what="the mount")
     return server
-
-
-@contextlib.contextmanager
-def shared_dev_vault() -> Iterator[VaultServer]:
-    """A server in memory for a whole test session."""
-    with start_dev_vault() as server:
-        yield server
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +10,6 @@ import pytest
 from rotator.domain.ports import Store
 from tests.contract.stores.kinds import ALL, Kind
 from tests.contract.stores.vaults import stop_server
-from tests.support.vault import MissingProgram, find_vault
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where Vault must be built, that takes minutes, and no test's time limit allows for it."""
-    if any("vault" in item.nodeid for item in session.items) and not session.config.option.collectonly:
-        with contextlib.suppress(MissingProgram):  # the tests say so
-            find_vault()
 
 
 @pytest.fixture(scope="session", autouse=True)
