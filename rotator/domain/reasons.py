@@ -28,7 +28,7 @@ class Reason(StrEnum):
     MALFORMED_KEY = "malformed-key"
     """a string is not of a key's shape"""
     FOREIGN_ENTRY = "foreign-entry"
-    """a target holds something under our name that is not ours"""
+    """a target, or a store, holds something in our place that is not ours"""
     UNSAFE_FILE = "unsafe-file"
     """a target's file is tracked, synced, linked or not ours to write"""
     MALFORMED_FILE = "malformed-file"

@@ -26,10 +26,10 @@ def find_missing(api: Api, name: str, record: str, *, writes: bool) -> tuple[str
     questions: list[Callable[[], object]] = [
         lambda: api.describe(name),
         lambda: api.find_value(name),
+        lambda: api.find_value(record),
         lambda: next(iter(api.gather_labels([name])), None),
     ]
     if writes:
-        questions.append(lambda: api.find_value(record))
         questions += [partial(_ask_to_move, api, one) for one in (name, record)]
     missing: dict[str, None] = {}
     for question in questions:
@@ -57,7 +57,7 @@ def build_policy(config: AwsStoreConfig, region: str, arn: str, name: str, recor
     head = _build_head(region, arn)
     # AWS adds a hyphen and six characters to each name.
     place, beside = f"{head}:secret:{name}-??????", f"{head}:secret:{record}-??????"
-    statements = [_allow("Read", _READS, [place, beside] if writes else [place])]
+    statements = [_allow("Read", _READS, [place, beside])]
     if writes:
         statements.append(_allow("Write", _WRITES, [place, beside]))
         statements.append(_allow("Create", _CREATES if config.tags else _CREATES[:1], [place, beside] if config.create else [beside]))

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -28,6 +28,7 @@ from rotator.stores.aws.api import Api, Connect
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.document import Document, Move, parse_document, render_document
 from rotator.stores.aws.errors import Exists
+from rotator.stores.aws.looks import Look, names_another
 from rotator.stores.aws.names import build_name, gather_prefixes
 from rotator.stores.aws.places import (
     CURRENT,
@@ -36,7 +37,6 @@ from rotator.stores.aws.places import (
     PENDING,
     STAGED,
     Moved,
-    Place,
     find_stranger,
     judge,
     plan_labels,
@@ -44,7 +44,7 @@ from rotator.stores.aws.places import (
     version_for,
 )
 from rotator.stores.aws.values import find_key, render_blank, render_value
-from rotator.stores.changes import ABSENT, build_next
+from rotator.stores.changes import build_next
 
 _LAGS = (0.1, 0.3, 0.9)
 """Seconds between looks while AWS shows an older state than was seen before"""
@@ -53,49 +53,6 @@ _PATIENCE = timedelta(seconds=60)
 _NOTHING = Document(0)
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One path as it was read: the record's version, what it says together with the labels, and what consumers find."""
-
-    path: str
-    version: str | None
-    """of the record's secret; None: there is none"""
-    document: Document
-    """settled; its move is one that is open"""
-    moved: Moved
-    place: Place
-    current: Secret | None = None
-    """what consumers find"""
-    current_since: datetime | None = None
-
-    @property
-    def revision(self) -> str:
-        if self.version is None and self.place.current is None:
-            return ABSENT
-        return f"{self.version or '-'}.{self.place.current or '-'}.{self.moved}"
-
-    @property
-    def record(self) -> Record | None:
-        return self.document.record
-
-    @property
-    def secrets(self) -> dict[KeyId, Secret]:
-        """Of the record's keys, and of what consumers find."""
-        known = dict(self.document.secrets)
-        if self.document.move is not None:
-            kept = {key.key_id for key in self.record.keys} if self.record else set()
-            known = {key_id: secret for key_id, secret in known.items() if key_id in kept}
-        if self.current is not None and self.current.key_id not in known:
-            known[self.current.key_id] = self.current
-        return known
-
-    def build_holding(self) -> Holding:
-        key_id = self.current.key_id if self.current else None
-        entry = self.record.current if self.record else None
-        since = entry.promoted_at if entry is not None and entry.key_id == key_id else self.current_since
-        return Holding(self.revision, self.record, key_id, since if key_id else None, self.secrets)
 
 
 class AwsStore:
@@ -154,7 +111,7 @@ class AwsStore:
                 raise Conflict(f"AWS secret {self._name(path)}: someone else wrote {path} since it was read: read it again")
             record, secrets = build_next(look.record, look.secrets, change)
             self._ensure_writable(look)
-            if isinstance(change, Promote | Adopt) and _names_another(look, change):
+            if isinstance(change, Promote | Adopt) and names_another(look, change):
                 after = self._put_in_place(look, change, record, secrets)
             else:
                 after = self._write(self._fence(look), record, secrets)
@@ -203,7 +160,7 @@ class AwsStore:
     def _record_name(self, path: str) -> str:
         return build_name(f"{self._config.record_prefix}{path}")
 
-    def _look(self, path: str) -> _Look:
+    def _look(self, path: str) -> Look:
         """Record, labels, and what consumers find. Read until the record stayed the same meanwhile, where the two do not fit."""
         version, document = self._read_document(path)
         while True:
@@ -218,7 +175,7 @@ class AwsStore:
                 return look
             version = again
 
-    def _look_at_place(self, path: str, version: str | None, document: Document) -> _Look:
+    def _look_at_place(self, path: str, version: str | None, document: Document) -> Look:
         name = self._name(path)
         place = self._api.describe(name)
         if place.deleted:
@@ -226,7 +183,7 @@ class AwsStore:
                 f"AWS secret {name} is scheduled for deletion: `aws secretsmanager restore-secret --secret-id {name}`, or name another path"
             )
         moved = judge(document.move, place)
-        look = _Look(path, version, settle(document, moved), moved, place)
+        look = Look(path, version, settle(document, moved), moved, place)
         if place.current is None:
             return look
         known = look.document.find_key(place.current)
@@ -250,7 +207,7 @@ class AwsStore:
             self._values[path] = known
         return known[1], known[2]
 
-    def _find_doubt(self, look: _Look) -> str | None:
+    def _find_doubt(self, look: Look) -> str | None:
         """What speaks for a stale answer: a state that was left behind, as far as this process or the record knows."""
         if look.document.number < self._newest.get(look.path, 0):
             return "an older record"
@@ -268,12 +225,12 @@ class AwsStore:
                 first = self._doubts[path] = (doubt, self._monotonic())
             return self._monotonic() - first[1] >= self._patience
 
-    def _remember(self, look: _Look) -> None:
+    def _remember(self, look: Look) -> None:
         with self._guard:
             self._doubts.pop(look.path, None)
             self._newest[look.path] = max(look.document.number, self._newest.get(look.path, 0))
 
-    def _ensure_writable(self, look: _Look) -> None:
+    def _ensure_writable(self, look: Look) -> None:
         name, place = self._name(look.path), look.place
         if place.rotated:
             raise Refused(
@@ -283,7 +240,7 @@ class AwsStore:
         if place.primary and place.primary != self._api.region():
             raise Refused(f"AWS secret {name} is a replica here, its original is in {place.primary}: set that `region` for the store")
 
-    def _write(self, look: _Look, record: Record, secrets: Mapping[KeyId, Secret]) -> _Look:
+    def _write(self, look: Look, record: Record, secrets: Mapping[KeyId, Secret]) -> Look:
         """One compare-and-set of the record; what consumers find stays."""
         versions = self._known_versions(look, record)
         pending = record.pending
@@ -291,14 +248,14 @@ class AwsStore:
             versions[pending.key_id] = self._version_for(look, record, pending.key_id)
         return self._swap_document(look, Document(look.document.number + 1, record, secrets, versions))
 
-    def _known_versions(self, look: _Look, record: Record) -> dict[KeyId, str]:
+    def _known_versions(self, look: Look, record: Record) -> dict[KeyId, str]:
         kept = {key.key_id for key in record.keys}
         versions = {key_id: version for key_id, version in look.document.versions.items() if key_id in kept}
         if look.current is not None and look.current.key_id in kept and look.place.current is not None:
             versions[look.current.key_id] = look.place.current
         return versions
 
-    def _swap_document(self, look: _Look, document: Document) -> _Look:
+    def _swap_document(self, look: Look, document: Document) -> Look:
         """Write the record in place of the version that was read, or raise `Conflict`."""
         name, version = self._record_name(look.path), str(uuid.uuid4())
         text = render_document(document, f"AWS secret {name}")
@@ -314,7 +271,7 @@ class AwsStore:
             self._api.swap(name, CURRENT, look.version, version)
         return replace(look, version=version, document=document, moved=judge(document.move, look.place))
 
-    def _put_in_place(self, look: _Look, change: Promote | Adopt, record: Record, secrets: Mapping[KeyId, Secret]) -> _Look:
+    def _put_in_place(self, look: Look, change: Promote | Adopt, record: Record, secrets: Mapping[KeyId, Secret]) -> Look:
         """Make another key the one that consumers find: announce it, move AWSCURRENT (the commit point), settle the record."""
         self._ensure_replaceable(look, change)
         key_id = change.key_id if isinstance(change, Promote) else change.entry.key_id
@@ -337,20 +294,20 @@ class AwsStore:
             log.info("settled later", store="aws", path=look.path, problem=str(problem))
             return look
 
-    def _find_settled(self, look: _Look) -> _Look:
+    def _find_settled(self, look: Look) -> Look:
         """Someone else wrote the record after our move: with the move in it, or the move was none of this record's."""
         now, expected = self._look(look.path), look.record.generation if look.record else 0
         if now.record is None or now.record.generation < expected:
             raise Conflict(f"AWS secret {self._name(look.path)}: someone else wrote {look.path} since it was read: read it again")
         return now
 
-    def _ensure_replaceable(self, look: _Look, change: Promote | Adopt) -> None:
+    def _ensure_replaceable(self, look: Look, change: Promote | Adopt) -> None:
         expected = look.record.current.key_id if look.record and look.record.current else None
         found = look.current.key_id if look.current else None
         if isinstance(change, Promote) and found != expected:
             raise Conflict(f"AWS secret {self._name(look.path)}: key {found} was put there by someone else: it is never overwritten")
 
-    def _move_current(self, look: _Look, move: Move, secret: Secret) -> _Look:
+    def _move_current(self, look: Look, move: Move, secret: Secret) -> Look:
         name = self._name(look.path)
         look, is_current = self._ensure_version(look, move.to, secret)
         if not is_current:
@@ -358,7 +315,7 @@ class AwsStore:
         place = look.place.moved(CURRENT, move.to)
         return replace(look, place=place, moved=Moved.DONE, document=settle(look.document, Moved.DONE), current=secret)
 
-    def _ensure_version(self, look: _Look, version: str, secret: Secret) -> tuple[_Look, bool]:
+    def _ensure_version(self, look: Look, version: str, secret: Secret) -> tuple[Look, bool]:
         """The version that brings a key to consumers, beside the current one whose other fields it has; and whether it is current at once,
         as a secret's first version is."""
         name, place = self._name(look.path), look.place
@@ -384,7 +341,7 @@ class AwsStore:
         except Exists:
             return  # an outsider was faster: our move will be refused if it has a value
 
-    def _fence(self, look: _Look) -> _Look:
+    def _fence(self, look: Look) -> Look:
         """Before a move that was announced is given up: see to it that nobody who was stopped in the middle of it can finish it.
 
         AWSCURRENT goes to a copy of its version, so that a late move from that version is refused. Consumers find the same as before: the
@@ -408,12 +365,12 @@ class AwsStore:
         place = look.place.moved(FENCE, copy).moved(CURRENT, copy)
         return replace(look, place=place, moved=Moved.VOID, document=replace(look.document, move=None))
 
-    def _version_for(self, look: _Look, record: Record, key_id: KeyId) -> str:
+    def _version_for(self, look: Look, record: Record, key_id: KeyId) -> str:
         current = record.current
         generation = record.generation if current is not None and current.key_id == key_id else record.generation + 1
         return version_for(record.uid, generation, key_id, look.place.current, self._config.key_field)
 
-    def _tidy(self, look: _Look) -> _Look:
+    def _tidy(self, look: Look) -> Look:
         """Make the version of a staged key, and let the labels say what the record says. What fails is done at the next commit."""
         try:
             look = self._show_pending(look)
@@ -424,16 +381,10 @@ class AwsStore:
             log.info("labels are tidied later", store="aws", path=look.path, problem=str(problem))
         return look
 
-    def _show_pending(self, look: _Look) -> _Look:
+    def _show_pending(self, look: Look) -> Look:
         pending = look.record.pending if look.record else None
         version = look.document.versions.get(pending.key_id) if pending else None
         if pending is None or version is None or version in look.place.versions:
             return look
         base = self._version_for(look, look.record, pending.key_id) if look.record else None
         return self._ensure_version(look, version, look.document.secrets[pending.key_id])[0] if base == version else look
-
-
-def _names_another(look: _Look, change: Promote | Adopt) -> bool:
-    """Whether the change makes a key current that consumers do not find yet."""
-    key_id = change.key_id if isinstance(change, Promote) else change.entry.key_id
-    return look.current is None or look.current.key_id != key_id

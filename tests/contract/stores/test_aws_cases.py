@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -233,6 +235,13 @@ def test_everything_works_with_the_printed_policy_and_nothing_more(fake: FakeAws
         store.read("another/path")
 
 
+def test_the_policy_in_the_documentation_is_the_printed_one(fake: FakeAws, store: AwsStore) -> None:
+    block = re.findall(r"```json\n(.*?)```", (Path(__file__).parents[3] / "docs" / "aws.md").read_text(), re.DOTALL)
+    hold_current(store, PATH, CURRENT_KEY)
+    strict = open_store(get_fake().url, create=False)
+    assert [json.loads(text) for text in block] == [json.loads(strict.find_access(PATH, writes=True).policy)]
+
+
 def test_reading_needs_a_smaller_policy(fake: FakeAws, store: AwsStore) -> None:
     _put(fake, value_of(OLD))
     policy = store.find_access(PATH, writes=False).policy
@@ -240,6 +249,8 @@ def test_reading_needs_a_smaller_policy(fake: FakeAws, store: AwsStore) -> None:
     fake.policy = json.loads(policy)
     assert store.find_access(PATH, writes=False).missing == ()
     assert store.find_access(PATH, writes=True).missing != ()
+    assert store.read(PATH).current == OLD.key_id
+    assert set(store.list_marks([PATH])) == {PATH}
 
 
 @pytest.mark.parametrize("action", ["DescribeSecret", "GetSecretValue", "UpdateSecretVersionStage", "ListSecrets"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -128,12 +128,14 @@ def test_names_are_the_paths_where_aws_takes_them() -> None:
         build_name("a" * 513)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
 def test_two_odd_paths_never_share_a_name(one: str, two: str) -> None:
     odd, other = f"{one}ä", f"{two}ä"
     assert (build_name(odd) == build_name(other)) == (odd == other)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab/", min_size=1, max_size=12), min_size=1, max_size=60))
 def test_prefixes_cover_every_name(names: list[str]) -> None:
     prefixes = gather_prefixes(names)
@@ -141,6 +143,7 @@ def test_prefixes_cover_every_name(names: list[str]) -> None:
     assert all(name.startswith(prefixes) for name in names) or prefixes == ()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text(), max_size=2)), max_size=8))
 def test_another_key_changes_nothing_else(fields: dict[str, object]) -> None:
     fields.pop("api_key", None)
