@@ -7,7 +7,7 @@ CLIENTS := tests/clients/node_modules/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test check unit model-long bench lock clean
+.PHONY: help test-servers demo test check unit model-long bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,13 +33,15 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
-tools: $(READY) # what tests need besides: Vault, found or built with Go (minutes, once), and promtool, which comes with Debian's prometheus
-	@$(BIN)/python -m tests.support.vault >/dev/null || echo "there is no Vault, and no Go to build it: its tests will be skipped" >&2
-	@command -v promtool >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
-	else echo "promtool is not installed: its tests will be skipped" >&2; fi
+test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool and etcd from the system
+	@$(BIN)/python -m tests.support.servers
+	@for pair in promtool:prometheus etcd:etcd-server; do \
+	  command -v $${pair%:*} >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${pair#*:} >/dev/null; \
+	  else echo "$${pair%:*} is not installed: its tests will be skipped" >&2; fi; \
+	done
 
-test: check tools $(CLIENTS) ## everything: check, model check, contracts, sandbox, server, daemons killed and raced, real MCP clients
+test: check test-servers $(CLIENTS) ## everything: check, model check, contracts, sandbox, server, daemons killed and raced, real MCP clients
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo
 
 model-long: $(READY) ## the model check's long tier (minutes to an hour); its result stands in docs/model-check.md

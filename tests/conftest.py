@@ -27,25 +27,29 @@ KEY_SHAPED = re.compile(rb"(?<![A-Za-z0-9])(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-
 TARGET_NAMES = re.compile(
     r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
 )
-KEEPS_ENVIRON = {"ROTATOR_REQUIRE_REAL", "ROTATOR_TEST_VAULT"}
+KEEPS_ENVIRON = ("ROTATOR_REQUIRE_REAL", "ROTATOR_TEST_")
 _LARGEST = 64 * 1024 * 1024
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where Vault must be built first, that takes minutes, and no test's time limit allows for it."""
-    needing = [item.nodeid for item in session.items if "vault" in item.nodeid and re.search(r"tests/(contract|integration)/", item.nodeid)]
-    if needing and not session.config.option.collectonly:
-        from tests.support.vault import MissingProgram, find_vault
+    """Where a server must be built first, that takes minutes, and no test's time limit allows for it."""
+    if session.config.option.collectonly:
+        return
+    from tests.support.servers import SERVERS, MissingProgram, find_program
 
+    places = [item.nodeid.lower() for item in session.items if re.search(r"tests/(contract|integration)/", item.nodeid)]
+    needs = {"vault": ("vault",), "kubernetes": ("kubernetes", "kwok")}
+    for server in [name for word, names in needs.items() if any(word in place for place in places) for name in names]:
         with contextlib.suppress(MissingProgram):  # the tests say so
-            find_vault()
+            find_program(SERVERS[server])
 
 
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration, proxy or state folder of the developer's own machine leaks in."""
     for name in list(os.environ):
-        if (name.startswith("ROTATOR_") and name not in KEEPS_ENVIRON) or name.startswith("XDG_") or name.lower().endswith("_proxy"):
+        ours = name.startswith("ROTATOR_") and not name.startswith(KEEPS_ENVIRON)
+        if ours or name.startswith("XDG_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

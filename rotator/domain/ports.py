@@ -46,12 +46,12 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a store lets us do at one path, by its own word."""
+    """What a store lets us do at one path, or a target at its places, by its own word."""
 
     missing: tuple[str, ...] = ()
     """what is needed and not allowed, in a phrase each"""
     policy: str = ""
-    """the least that allows everything, in the store's own form, ready to paste; empty where it has no such thing"""
+    """the least that allows everything, in its own form, ready to paste; empty where it has no such thing"""
 
 
 @runtime_checkable
@@ -153,6 +153,8 @@ class Delivery:
     """the MCP URL that takes this kind of key"""
     ours: frozenset[KeyId] = frozenset()
     """every key of this credential that the store knows: found in a target, it may be replaced"""
+    rotation: str | None = None
+    """the id of the open rotation; None: the target is brought up to date outside of one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Observation:
     """why nothing can be delivered here, although it can be read"""
     text: str = ""
     """the problem in a sentence, with what to do"""
+    stuck: bool = False
+    """the key is placed, and its consumers will not come to use it without a person; `text` says why"""
 
 
 @runtime_checkable
@@ -194,6 +198,9 @@ class Target(Protocol):
 
     def check(self, credential: str) -> None:
         """Preflight, a dry run: raises what a delivery would raise now."""
+
+    def find_access(self, credential: str) -> Access:
+        """What the target's own permissions lack for deliveries. Changes nothing. Raises `Unreachable`."""
 
     def preview(self, delivery: Delivery) -> str:
         """What a delivery would change now, as a unified diff with every key masked; empty where nothing would (R20). Writes nothing.

@@ -24,6 +24,7 @@ from rotator.stores.aws import AwsStoreConfig
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.stores.vault import VaultStoreConfig
 from rotator.targets.config import FileTargetConfig
+from rotator.targets.kubernetes import KubernetesTargetConfig
 
 __all__ = [
     "DEFAULT_STORE",
@@ -47,7 +48,10 @@ StoreConfig = Annotated[
     OneOf(("embedded", "vault", "aws")),
 ]
 IssuerConfig = Annotated[HttpIssuerConfig, OneOf(("http",))]
-TargetConfig = Annotated[FileTargetConfig, OneOf(("file",))]
+TargetConfig = Annotated[
+    Annotated[FileTargetConfig | KubernetesTargetConfig, Field(discriminator="type")],
+    OneOf(("file", "kubernetes")),
+]
 JournalConfig = SqliteJournalConfig
 
 

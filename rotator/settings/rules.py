@@ -143,13 +143,12 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
             if other is not None and use.name in settings.targets:
                 yield (
                     ("credentials", name, "targets", number),
-                    f"{use.name} is a target of {other} already: a file holds one key, so give each credential a target of its own",
+                    f"{use.name} is a target of {other} already: a target holds one key, so give each credential a target of its own",
                 )
     for name, target in settings.targets.items():
-        place = (target.path, target.client, target.home, tuple(sorted(target.environ.items())), target.server)
-        other = taken(place, name)
-        if other is not None:
-            yield ("targets", name), f"is the same place as target {other}"
+        others = {other for place in target.places if (other := taken(place, name)) is not None}
+        if others:
+            yield ("targets", name), f"is the same place as target {', '.join(sorted(others))}"
     for name, store in settings.stores.items():
         other = taken(("store", store.place), name) if not store.shared else None
         if other is not None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rotator.domain.errors import Misconfigured
 from rotator.mcp.clients import get_client
 from rotator.remote.fields import FilePath
+from rotator.targets.surroundings import TargetSurroundings
+
+if TYPE_CHECKING:
+    from rotator.targets.file import FileTarget
 
 __all__ = ["FileTargetConfig"]
 
@@ -82,3 +86,15 @@ class FileTargetConfig(BaseModel):
                 if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                     raise ValueError(f"{name} is for a target with `client` only: remove it")
         return self
+
+    @property
+    def places(self) -> tuple[tuple[object, ...], ...]:
+        """What no other target may write to, as far as the configuration tells."""
+        return ((self.path, self.client, self.home, tuple(sorted(self.environ.items())), self.server),)
+
+    def build(self, surroundings: TargetSurroundings) -> FileTarget:
+        """The target. Reads no file. Raises `Misconfigured`."""
+        from rotator.targets.building import build_file_target
+
+        s = surroundings
+        return build_file_target(s.name, self, s.state_dir, s.clock, s.environ, s.home, s.platform)

@@ -43,6 +43,8 @@ class TemplateContent:
     """The whole file is ours: a template with `{key}`, `{key_id}` and `{endpoint}`."""
 
     template: str
+    needs_key: bool = True
+    """False: it may stand beside others that hold the key"""
 
     def __post_init__(self) -> None:
         try:
@@ -50,7 +52,7 @@ class TemplateContent:
         except ValueError as problem:
             raise Misconfigured(f"the template is not well formed ({problem}): write {{{{ and }}}} for literal braces") from None
         unknown = sorted(names - set(_FIELDS))
-        if unknown or "key" not in names:
+        if unknown or (self.needs_key and "key" not in names):
             raise Misconfigured("a template holds {key}, and besides it only {key_id} and {endpoint}; write {{ and }} for literal braces")
 
     def find_secret(self, text: str) -> Secret | None:

@@ -14,7 +14,7 @@ import structlog
 
 from rotator.domain.errors import Conflict, Refused, Unreachable
 from rotator.domain.facts import Level
-from rotator.domain.ports import Clock, Delivery, Observation
+from rotator.domain.ports import Access, Clock, Delivery, Observation
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
 from rotator.mcp.diffs import masked_diff
@@ -112,6 +112,10 @@ class FileTarget:
         observation = self.observe(credential)
         if observation.problem is not None:
             raise Refused(f"target {self.name}: {observation.text}", reason=observation.problem)
+
+    def find_access(self, credential: str) -> Access:  # noqa: ARG002  # the port's signature
+        """A file has no permissions but those that `check` looks at."""
+        return Access()
 
     def preview(self, delivery: Delivery) -> str:
         """As `Target.preview`."""

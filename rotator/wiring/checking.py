@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from rotator.daemon import SystemClock
-from rotator.domain.credential import Credential
+from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import Refused, RotatorError
 from rotator.domain.facts import Verdict
 from rotator.domain.ports import Access, Answer, Clock, Holding, Issuer, Store
@@ -89,7 +89,7 @@ def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question
     clock, observe = SystemClock(), Metrics().on_remote
     stores = _open_stores(settings, state_dir, clock, observe)
     issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
-    targets, prober = build_targets(settings, state_dir, clock), build_prober(settings, clock, observe)
+    targets, prober = build_targets(settings, state_dir, clock, observe), build_prober(settings, clock, observe)
     for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
         yield partial(_line, f"issuer {name}", issuers[name].check, "answers, and may be asked for keys")
     for name in sorted(settings.credentials):
@@ -107,10 +107,19 @@ def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: Rem
 def _question_credential(credential: Credential) -> Iterator[_Question]:
     yield partial(_check_store, credential)
     for bound in credential.targets:
-        yield partial(
-            _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"
-        )
+        yield partial(_check_target, bound, credential.name)
     yield partial(_check_key, credential)
+
+
+def _check_target(bound: BoundTarget, credential: str) -> CheckLine:
+    part = f"target {bound.name} ({credential})"
+    try:
+        access = bound.target.find_access(credential)
+        if access.missing:
+            return CheckLine(part, False, f"not allowed: {', '.join(access.missing)}", access.policy)
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    return _line(part, partial(bound.target.check, credential), "a key could be written")
 
 
 def _check_store(credential: Credential) -> CheckLine:

@@ -16,6 +16,7 @@ from rotator.journal.sqlite import SqliteJournal
 from rotator.metrics import Metrics
 from rotator.settings import Settings, policy_of, schedule_of
 from rotator.stores.surroundings import Surroundings
+from rotator.targets.surroundings import TargetSurroundings
 
 RemoteObserver = Callable[[str, str, str, float], None]
 
@@ -35,7 +36,7 @@ def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metr
     """All ports and credentials of a configuration, or an error and nothing. Opens no connection."""
     stores = build_stores(settings, state_dir, clock, metrics.on_remote)
     issuers = build_issuers(settings, clock, metrics.on_remote)
-    targets = build_targets(settings, state_dir, clock)
+    targets = build_targets(settings, state_dir, clock, metrics.on_remote)
     prober = build_prober(settings, clock, metrics.on_remote)
     credentials = {name: build_credential(settings, name, stores, issuers, targets, prober) for name in settings.credentials}
     return Parts(stores, issuers, targets, prober, credentials)
@@ -62,14 +63,13 @@ def build_prober(settings: Settings, clock: Clock, observe: RemoteObserver) -> P
     return MillimetricProber(settings.millimetric, clock, observe)
 
 
-def build_targets(settings: Settings, state_dir: Path, clock: Clock) -> dict[str, Target]:
+def build_targets(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver | None = None) -> dict[str, Target]:
     """The configured targets by name."""
-    from rotator.targets.building import build_file_target
 
-    return {
-        name: build_file_target(name, config, state_dir, clock, dict(os.environ), Path.home(), sys.platform)
-        for name, config in settings.targets.items()
-    }
+    def surround(name: str) -> TargetSurroundings:
+        return TargetSurroundings(name, settings.installation, state_dir, clock, dict(os.environ), Path.home(), sys.platform, observe)
+
+    return {name: config.build(surround(name)) for name, config in settings.targets.items()}
 
 
 def build_journal(settings: Settings, state_dir: Path, clock: Clock) -> SqliteJournal:

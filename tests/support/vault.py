@@ -1,24 +1,17 @@
-"""A real Vault for tests, on a free loopback port: found or built, started, stopped, killed, started again.
+"""A real Vault for tests, on a free loopback port: started, stopped, killed, started again.
 
-The program is what ROTATOR_TEST_VAULT names, else `vault` or `bao` on the path, else built with Go from `tests/vault-build` into a cache
-folder outside of the repository (minutes, once; `make tools` does it ahead). Nothing here depends on which it is.
+The program is what ROTATOR_TEST_VAULT names, else `vault` or `bao` on the path, else built (`tests.support.servers`). Nothing here depends
+on which it is.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import functools
 import itertools
 import json
 import os
-import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,81 +19,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import pytest
 
 from tests.support.daemon import wait_until
+from tests.support.servers import VAULT, dying, find_free_ports, get_program
 
-_MODULE = Path(__file__).parents[1] / "vault-build"
-_PACKAGE = "github.com/hashicorp/vault"
 _mounts = itertools.count(1)
-
-
-class MissingProgram(Exception):
-    """There is no Vault here, and none can be built."""
-
-
-def _cache_folder() -> Path:
-    # Tests run without the XDG variables of the developer; the cache is his all the same.
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rotator-tests"
-
-
-_CACHE = _cache_folder()
-
-
-def find_vault() -> Path:
-    """The program. Builds it where it is nowhere. Raises `MissingProgram`."""
-    named = os.environ.get("ROTATOR_TEST_VAULT")
-    found = named or shutil.which("vault") or shutil.which("bao")
-    if found:
-        if shutil.which(found) is None:
-            raise MissingProgram(f"ROTATOR_TEST_VAULT names {found}, which is no program")
-        return Path(found)
-    return _built()
-
-
-@functools.cache
-def _built() -> Path:
-    pinned = re.search(rf"{_PACKAGE} (v\S+)", (_MODULE / "go.mod").read_text())
-    assert pinned is not None
-    folder = _CACHE / f"vault-{pinned[1].removeprefix('v')}"
-    program = folder / "vault"
-    if program.exists():
-        return program
-    if shutil.which("go") is None:
-        raise MissingProgram("no vault and no bao on the path, and no go to build one: name one in ROTATOR_TEST_VAULT")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "building.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            _build(folder / "building", program)
-    return program
-
-
-def _build(temporary: Path, program: Path) -> None:
-    command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "minimal", "-o", str(temporary), _PACKAGE]
-    done = subprocess.run(command, cwd=_MODULE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MissingProgram(f"building Vault failed: {done.stderr[-2000:]}")
-    temporary.replace(program)
-
-
-def get_vault() -> Path:
-    """The program, for a test: where there is none the test is skipped, or fails where ROTATOR_REQUIRE_REAL=1."""
-    try:
-        return find_vault()
-    except MissingProgram as missing:
-        if os.environ.get("ROTATOR_REQUIRE_REAL") == "1":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass(slots=True)
@@ -174,7 +97,7 @@ class VaultServer:
         """Start the process, and unseal it where that is needed."""
         log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self.process = subprocess.Popen(
-            self.command, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            dying(self.command), env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         wait_until(self._answers, 60, what="Vault's answer")
         log.close()
@@ -220,12 +143,12 @@ class VaultServer:
 
 def start_dev_vault() -> VaultServer:
     """In memory, unsealed, with KV version 2 at `secret`."""
-    port, *_ = _free_ports(1)
+    port, *_ = find_free_ports(1)
     root = secrets.token_urlsafe(24)
     # The token comes by the environment: a command line is for everybody to read.
     environ = {"VAULT_DEV_ROOT_TOKEN_ID": root, "BAO_DEV_ROOT_TOKEN_ID": root, "VAULT_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}",
                "BAO_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}"}  # fmt: skip
-    command = [str(get_vault()), "server", "-dev", "-dev-no-store-token"]
+    command = [str(get_program(VAULT)), "server", "-dev", "-dev-no-store-token"]
     server = VaultServer(f"http://127.0.0.1:{port}", root, command=command, environ=environ)
     server.start()
     return server
@@ -248,13 +171,13 @@ listener "tcp" {{
 
 def start_raft_vault(folder: Path, tls: str = "", ca_file: Path | None = None, client: tuple[Path, Path] | None = None) -> VaultServer:
     """On disk, with integrated storage, initialised and unsealed, KV version 2 at `secret`; survives `kill`, `start`, `unseal`."""
-    port, cluster = _free_ports(2)
+    port, cluster = find_free_ports(2)
     data = folder / "raft"
     data.mkdir(parents=True)
     config = folder / "vault.hcl"
     scheme = "https" if tls else "http"
     config.write_text(_CONFIG.format(scheme=scheme, port=port, cluster=cluster, data=data, tls=tls or "tls_disable = true"))
-    server = VaultServer(f"{scheme}://127.0.0.1:{port}", "", ca_file, [str(get_vault()), "server", "-config", str(config)])
+    server = VaultServer(f"{scheme}://127.0.0.1:{port}", "", ca_file, [str(get_program(VAULT)), "server", "-config", str(config)])
     server.client_cert = client
     server.start()
     said = server.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, token="")
@@ -263,7 +186,3 @@ def start_raft_vault(folder: Path, tls: str = "", ca_file: Path | None = None, c
     server.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
     wait_until(lambda: server.ask("GET", "secret/config").is_success, what="the mount")
     return server
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{find_vault()}\n")

@@ -137,7 +137,15 @@ def distribute(work: Work, action: do.Distribute) -> Lines:
     if secret is None:
         raise Conflict(f"distributing {current.key_id}: the store does not hold it any more")
     credential = work.credential
-    delivery = Delivery(credential.name, secret, current.generation, credential.prober.endpoint(current.key_id.kind), _ours(work))
+    rotation = work.look.facts.rotation
+    delivery = Delivery(
+        credential=credential.name,
+        secret=secret,
+        generation=current.generation,
+        endpoint=credential.prober.endpoint(current.key_id.kind),
+        ours=_ours(work),
+        rotation=rotation.id if rotation is not None else None,
+    )
     lines: list[Line] = []
     for name in action.targets:
         lines += _deliver(work, name, delivery)

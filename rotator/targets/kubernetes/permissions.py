@@ -1,0 +1,117 @@
+"""The permissions that a target needs, asked for one by one, and the Roles that grant them.
+
+Named namespaces need Roles that are narrowed to the Secret's name: `get`, `patch`, `create` (an apply names its object, so RBAC can tell
+which) and `watch` by name. A watch or list of a whole collection cannot be narrowed; only the selector mode and `restart: auto` need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from rotator.targets.kubernetes.api import ClusterApi
+from rotator.targets.kubernetes.workloads import KINDS
+
+__all__ = ["Need", "Permissions"]
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Verbs on one kind of object, in one namespace or (None) in the whole cluster."""
+
+    namespace: str | None
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    name: str = ""
+    """empty: all of them"""
+
+    def describe(self, verb: str) -> str:
+        """One of the verbs, in a phrase."""
+        where = f"in namespace {self.namespace}" if self.namespace is not None else "in the whole cluster"
+        return f"{verb} {self.resource}{f'/{self.name}' if self.name else ''} {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What one target must be allowed to do."""
+
+    api: ClusterApi
+    target: str
+    secret: str
+    by_selector: bool
+    watches: bool
+    deletes: bool
+    restarts: bool
+    named: Sequence[str] | None
+    """the workloads that are restarted; None: whatever uses the Secret"""
+
+    def find_missing(self, namespaces: Iterable[str]) -> list[tuple[Need, str]]:
+        """What is not allowed, verb by verb. Raises `Unreachable`, `Refused`."""
+        needs = self.list_needs(namespaces)
+        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
+
+    def list_needs(self, namespaces: Iterable[str]) -> list[Need]:
+        """Everything that is needed."""
+        if self.by_selector:
+            return [Need(None, "", "namespaces", ("list", "watch")), *self._list_in(None)]
+        return [need for namespace in namespaces for need in self._list_in(namespace)]
+
+    def render(self, needs: Iterable[Need]) -> str:
+        """The Roles (or the ClusterRole) that grant all of it, as YAML to paste; a binding to rotator's own user is left to the reader."""
+        by_place: dict[str | None, list[Need]] = {}
+        for need in needs:
+            by_place.setdefault(need.namespace, []).append(need)
+        return "---\n".join(yaml.safe_dump(_build_role(self.target, place, some), sort_keys=False) for place, some in by_place.items())
+
+    def _list_in(self, namespace: str | None) -> Iterator[Need]:
+        verbs = ["get", "create", "patch"] + ["watch"] * self.watches + ["delete"] * self.deletes
+        if self.by_selector and self.watches:
+            # A name narrows no list, and a watch on our label is one of the whole collection.
+            yield Need(namespace, "", "secrets", ("list", "watch"))
+            verbs.remove("watch")
+        yield Need(namespace, "", "secrets", tuple(verbs), self.secret)
+        if not self.restarts:
+            return
+        yield Need(namespace, "", "pods", ("list",))
+        if self.named is None:
+            yield from (Need(namespace, "apps", resource, ("list", "patch")) for resource in KINDS.values())
+            return
+        for workload in self.named:
+            kind, _, name = workload.partition("/")
+            yield Need(namespace, "apps", KINDS[kind], ("get", "patch"), name)
+
+    def _may(self, need: Need, verb: str) -> bool:
+        attributes = {"verb": verb, "group": need.group, "resource": need.resource, "name": need.name}
+        if need.namespace is not None:
+            attributes["namespace"] = need.namespace
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
+        }
+        answer = self.api.create(_REVIEWS, body, "asking what is allowed")
+        return bool((answer.get("status") or {}).get("allowed"))
+
+
+def _build_role(target: str, namespace: str | None, needs: Sequence[Need]) -> Mapping[str, Any]:
+    rules = [
+        {
+            "apiGroups": [need.group],
+            "resources": [need.resource],
+            "verbs": list(need.verbs),
+            **({"resourceNames": [need.name]} if need.name else {}),
+        }
+        for need in needs
+    ]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role" if namespace is not None else "ClusterRole",
+        "metadata": {"name": f"rotator-{target}", **({"namespace": namespace} if namespace is not None else {})},
+        "rules": rules,
+    }

@@ -1,0 +1,106 @@
+"""Where a workload's restart stands: to be done, under way, complete, or held up and why. Pure.
+
+A pod is of *before* the key where it is older than the key's placing and does not carry our annotation for it: it may have read the
+former one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from rotator.targets.kubernetes.contents import NOTE_KEY_ID
+from rotator.targets.kubernetes.ownership import parse_time
+
+__all__ = ["Rollout", "build_restart", "judge"]
+
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One workload, as it stands with one key."""
+
+    workload: str
+    """such as deployment/checkout"""
+    restart: bool = False
+    """it must be restarted"""
+    reason: str = ""
+    """why its pods do not all work with the key yet; empty: they do"""
+    stuck: bool = False
+    """only a person can help"""
+
+
+def judge(
+    workload: str, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], key_id: str, placed_at: datetime, late: bool
+) -> Rollout:
+    """Where the workload stands with the key that was placed then. `late`: the deadline has passed."""
+    template = found["spec"]["template"].get("metadata") or {}
+    restarted = (template.get("annotations") or {}).get(NOTE_KEY_ID) == key_id
+    old = [pod for pod in pods if _is_of_before(pod, key_id, placed_at)]
+    if old and (hindrance := _find_hindrance(found)):
+        return Rollout(workload, reason=f"{hindrance}: {_count(old)} still of before", stuck=True)
+    if not restarted and any("deletionTimestamp" not in pod["metadata"] for pod in old):
+        return Rollout(workload, restart=True, reason="must be restarted")
+    missing = (_find_missing(found) if restarted else "") or (f"{_count(old)} of before going" if old else "")
+    if not missing:
+        return Rollout(workload)
+    failed = _find_failure(found) or ("the rollout deadline has passed" if late else "")
+    return Rollout(workload, reason=f"{missing}{f', {failed}' if failed else ''}", stuck=bool(failed))
+
+
+def build_restart(key_id: str) -> dict[str, Any]:
+    """The patch that restarts a workload's pods; the same key never does it twice."""
+    return {"spec": {"template": {"metadata": {"annotations": {NOTE_KEY_ID: key_id}}}}}
+
+
+def _is_of_before(pod: Mapping[str, Any], key_id: str, placed_at: datetime) -> bool:
+    if (pod.get("status") or {}).get("phase") in _ENDED:
+        return False
+    metadata = pod["metadata"]
+    if (metadata.get("annotations") or {}).get(NOTE_KEY_ID) == key_id:
+        return False
+    made_at = parse_time(metadata.get("creationTimestamp"))
+    # Times are in whole seconds: a pod of the same second may have read the Secret before.
+    return made_at is None or made_at < placed_at + timedelta(seconds=1)
+
+
+def _find_hindrance(found: Mapping[str, Any]) -> str:
+    spec = found["spec"]
+    if spec.get("paused"):
+        return "its rollouts are paused (`kubectl rollout resume`)"
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
+        return "its update strategy is OnDelete: delete its pods, one after the other"
+    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    return f"its rolling updates are partitioned at {partition} (set it to 0)" if partition else ""
+
+
+def _find_missing(found: Mapping[str, Any]) -> str:
+    """What the workload's status lacks of a complete rollout."""
+    spec, status = found["spec"], found.get("status") or {}
+    if (status.get("observedGeneration") or 0) < found["metadata"].get("generation", 0):
+        return "its controller has not seen the restart yet"
+    if "desiredNumberScheduled" in status or "numberReady" in status:
+        wanted, updated, ready = (status.get(n) or 0 for n in ("desiredNumberScheduled", "updatedNumberScheduled", "numberReady"))
+        total = wanted
+    else:
+        wanted = 1 if spec.get("replicas") is None else spec["replicas"]
+        updated, ready, total = (status.get(n) or 0 for n in ("updatedReplicas", "readyReplicas", "replicas"))
+        if "updateRevision" in status and status.get("currentRevision") == status["updateRevision"]:
+            updated = total  # a StatefulSet forgets the count when it is done
+    if updated < wanted or total > wanted or ready < wanted:
+        return f"{min(updated, wanted)} of {wanted} pods updated, {ready} ready"
+    return ""
+
+
+def _find_failure(found: Mapping[str, Any]) -> str:
+    conditions = (found.get("status") or {}).get("conditions") or []
+    late = any(c.get("type") == "Progressing" and c.get("reason") == "ProgressDeadlineExceeded" for c in conditions)
+    return "it makes no progress (ProgressDeadlineExceeded)" if late else ""
+
+
+def _count(pods: Sequence[object]) -> str:
+    return f"{len(pods)} pod{'' if len(pods) == 1 else 's'}"

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools pins the Helm 4 that the tests run; tests/support/servers.py builds it.
+package tools
+
+import _ "helm.sh/helm/v4/cmd/helm"

@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package tools pins the Vault that the tests run against; tests/support/vault.py builds it.
-package tools
-
-import _ "github.com/hashicorp/vault"
