@@ -60,7 +60,10 @@ _SAMPLE: dict[str, Any] = {
             "auth": {"type": "session", "refresh_token_file": "/var/lib/rotator/refresh-token"},
         },
     },
-    "targets": {"claude-code": {"type": "file", "client": "claude-code"}},
+    "targets": {
+        "claude-code": {"type": "file", "client": "claude-code"},
+        "checkout-cluster": {"type": "kubernetes", "namespaces": ["checkout"], "name": "millimetric"},
+    },
     "credentials": {
         "checkout-read": {
             "kind": "rk",
@@ -71,9 +74,9 @@ _SAMPLE: dict[str, Any] = {
         }
     },
 }
-_MADE = frozenset({"embedded"})
-"""Stores and issuers of the sample that need nothing that is not there."""
-_NEEDS_FILES = frozenset({"stores", "issuers"})
+_MADE = frozenset({"embedded", "claude-code"})
+"""Stores, issuers and targets of the sample that need nothing that is not there."""
+_NEEDS_FILES = frozenset({"stores", "issuers", "targets"})
 
 _HINTS: dict[tuple[str, str], Any] = {
     ("MillimetricConfig", "trusted_endpoints"): ["http://127.0.0.1:8787"],
@@ -103,6 +106,8 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("FileTargetConfig", "home"): "/home/checkout",
     ("FileTargetConfig", "environ"): {"CLAUDE_CONFIG_DIR": "/home/checkout/claude"},
     ("FileTargetConfig", "command"): ["/usr/local/bin/reload-checkout", "--quiet"],
+    ("KubernetesTargetConfig", "kubeconfig"): "~/.kube/config",
+    ("KubernetesTargetConfig", "context"): "production",
     ("RotationSettings", "every"): "30d",
     ("RotationSettings", "cron"): "30 2 * * Mon Europe/London",
     ("RotationSettings", "window"): "Mon-Fri 09:00-16:00 Europe/London",

@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Generator
+import weakref
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ _EARLY = timedelta(seconds=60)
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class ClusterAccess:
     """One cluster as one user. Safe to be used from several threads."""
 
@@ -44,6 +45,8 @@ class ClusterAccess:
     timeout: float
     _client: httpx2.Client | None = field(default=None, repr=False)
     _mark: tuple[int, int] | None = None
+    _latest: Callable[[], object] | None = field(default=None, repr=False)
+    _former: Callable[[], object] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get_client(self) -> httpx2.Client:
@@ -51,8 +54,12 @@ class ClusterAccess:
         with self._lock:
             mark = self._find_mark()
             if self._client is None or mark != self._mark:
-                # The one of before is left to whoever still waits for its answers.
-                self._client, self._mark = self._build(), mark
+                client = self._build()
+                # The one of before is left to whoever still waits for its answers; the one before that has none to wait for.
+                if self._former is not None:
+                    self._former()
+                self._former, self._latest = self._latest, weakref.finalize(self, client.close)
+                self._client, self._mark = client, mark
             return self._client
 
     def _find_mark(self) -> tuple[int, int] | None:
@@ -87,13 +94,16 @@ class ClusterAccess:
         if self.kubeconfig is None:
             if "KUBERNETES_SERVICE_HOST" not in os.environ:
                 raise Misconfigured(f"target {self.name}: rotator does not run in a cluster: name a `kubeconfig`")
-            return KubeConfig.from_service_account().get()
+            found = KubeConfig.from_service_account().get()
+            assert found is not None
+            return found
         config = KubeConfig.from_file(self.kubeconfig)
         names = ", ".join(sorted(config.contexts)) or "none"
         if (self.context or config.current_context) not in config.contexts:
             wanted = f"has no context {self.context}" if self.context else "names no current context that it holds"
             raise Misconfigured(f"target {self.name}: kubeconfig {self.kubeconfig} {wanted}; its contexts: {names}")
         found = config.get(self.context)
+        assert found is not None
         return found if found.user is not None else found._replace(user=User())
 
 

@@ -26,21 +26,21 @@ def build_target(config: KubernetesTargetConfig, surroundings: TargetSurrounding
     return KubernetesTarget(
         name=name,
         clock=surroundings.clock,
-        secrets=Secrets(api, config.secret, _build_shape(config, surroundings), config.adopt),
+        secrets=Secrets(api, config.name, _build_shape(config, surroundings), config.adopt),
         namespaces=Namespaces(api, selector=config.namespaces.selector)
         if isinstance(config.namespaces, NamespaceSelector)
         else Namespaces(api, config.namespaces),
         permissions=Permissions(
             api=api,
             target=name,
-            secret=config.secret,
+            secret=config.name,
             by_selector=selected,
             watches=config.watches > 0,
             deletes=config.on_removal == "delete",
             restarts=config.restart != "none",
             named=named,
         ),
-        workloads=Workloads(api, config.secret, named, config.rollout_deadline),
+        workloads=Workloads(api, config.name, named, config.rollout_deadline),
         restarts=config.restart != "none",
         deletes=config.on_removal == "delete",
     )

@@ -91,9 +91,9 @@ class KubernetesTargetConfig(BaseModel):
     """The context of that kubeconfig; null: its current one."""
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] | NamespaceSelector
     """The namespaces that get the Secret: a list, or `selector:` for all that carry certain labels."""
-    secret: SecretName
+    name: SecretName
     """The Secret's name, the same in each namespace."""
-    data: dict[DataKey, str | ClientDocumentConfig] = Field(default_factory=lambda: {"api_key": "{key}"}, min_length=1)
+    data: dict[DataKey, str | ClientDocumentConfig] = Field(default={"api_key": "{key}"}, min_length=1)
     """The Secret's entries: text with {key}, {key_id} and {endpoint} in it, such as `Bearer {key}` (literal braces are doubled), or
     `client: NAME` for the whole configuration of an MCP client."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -182,8 +182,8 @@ class KubernetesTargetConfig(BaseModel):
         """What no other target may write to, as far as the configuration tells."""
         cluster = ("kubernetes", str(self.kubeconfig), self.context)
         if isinstance(self.namespaces, NamespaceSelector):
-            return ((*cluster, self.namespaces.selector, self.secret),)
-        return tuple((*cluster, namespace, self.secret) for namespace in self.namespaces)
+            return ((*cluster, self.namespaces.selector, self.name),)
+        return tuple((*cluster, namespace, self.name) for namespace in self.namespaces)
 
     def build(self, surroundings: TargetSurroundings) -> KubernetesTarget:
         """The target. Opens no connection."""

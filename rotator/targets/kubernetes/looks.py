@@ -47,8 +47,8 @@ class PlaceLook:
 
 def build_observation(looks: Sequence[PlaceLook], best: Level, fallback: tuple[KeyId, int] | None) -> Observation:
     """The receipt for all places together: a key only where each of them holds it. `fallback`: what counts where there is no place."""
-    held = {(look.key_id, look.view.notes.generation if look.view and look.view.notes else None) for look in looks} or {fallback}
-    key_id, generation = (next(iter(held)) or (None, None)) if len(held) == 1 else (None, None)
+    held = {(look.key_id, look.view.notes.generation) if look.view and look.view.notes else None for look in looks} or {fallback}
+    key_id, generation = (next(iter(held)) if len(held) == 1 else None) or (None, None)
     rollouts = [rollout for look in looks for rollout in look.rollouts if rollout.reason]
     texts = [look.text for look in looks if look.text]
     more = f"; and in {len(texts) - _MOST_NAMED} more namespaces" if len(texts) > _MOST_NAMED else ""

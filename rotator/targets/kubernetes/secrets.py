@@ -84,7 +84,8 @@ class Secrets:
         seen = view if view is not None else self._create(namespace)
         metadata = body["metadata"]
         assert isinstance(metadata, dict)
-        metadata["resourceVersion"] = seen.version
+        # The version alone would not do: an apply of one onto nothing makes a new Secret.
+        metadata |= {"uid": seen.uid, "resourceVersion": seen.version}
         # Forced: whose fields these are was judged above, on the very version that this is conditional on.
         written, _ = self.api.apply(self.path(namespace), body, f"applying {what}", manager=MANAGER, force=True)
         return read_view(written)
