@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rotator.daemon import SystemClock
 from rotator.domain.credential import Credential
-from rotator.domain.errors import Refused, RotatorError
+from rotator.domain.errors import KeyWanted, Refused, RotatorError
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Access, Answer, Holding, Issuer, Store
+from rotator.domain.ports import Access, Answer, Holding, Issuer, MintOrder, Store
 from rotator.domain.record import Change
 from rotator.metrics import Metrics
 from rotator.settings import Settings, load_settings
@@ -85,12 +85,36 @@ _Question = Callable[[], CheckLine]
 def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question]:
     clock, observe = SystemClock(), Metrics().on_remote
     stores = _open_stores(settings, state_dir)
-    issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
+    issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe, stores)
     targets, prober = build_targets(settings, state_dir, clock), build_prober(settings, clock, observe)
-    for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
-        yield partial(_line, f"issuer {name}", issuers[name].check, "answers, and may be asked for keys")
-    for name in sorted(settings.credentials):
-        yield from _question_credential(build_credential(settings, name, stores, issuers, targets, prober))
+    credentials = [build_credential(settings, name, stores, issuers, targets, prober) for name in sorted(settings.credentials)]
+    for name in sorted({c.issuer_name for c in credentials} - {NO_ISSUER}):
+        users = [c for c in credentials if c.issuer_name == name]
+        yield partial(_check_issuer, f"issuer {name}", issuers[name], _build_orders(settings.installation, users))
+    for credential in credentials:
+        yield from _question_credential(credential)
+
+
+def _build_orders(installation: str, credentials: Sequence[Credential]) -> Sequence[MintOrder]:
+    """An order for every kind of key that these credentials want."""
+    orders: dict[object, MintOrder] = {}
+    for c in credentials:
+        order = MintOrder(f"{installation}/check/check", c.policy.kind, c.env, c.project, c.name)
+        orders.setdefault((order.kind, order.env, order.project), order)
+    return tuple(orders.values())
+
+
+def _check_issuer(part: str, issuer: Issuer, orders: Sequence[MintOrder]) -> CheckLine:
+    wanted = []
+    try:
+        for order in orders:
+            try:
+                issuer.check(order)
+            except KeyWanted as problem:  # it does what it is there for: a person brings its keys when they are wanted
+                wanted.append(str(problem))
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    return CheckLine(part, True, "; ".join(["answers, and may be asked for keys" if not wanted else "answers", *wanted]))
 
 
 def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:

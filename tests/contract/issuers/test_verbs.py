@@ -135,7 +135,7 @@ def test_a_time_to_come_back_is_handed_on(bench: Bench, operation: str, call: Ca
 
 
 def test_a_check_mints_nothing(bench: Bench) -> None:
-    bench.issuer.check()
+    bench.issuer.check(order("a/b/check"))
     assert bench.living() == set()
 
 
