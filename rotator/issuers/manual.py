@@ -101,8 +101,8 @@ class ManualIssuer:
     def check(self, order: MintOrder) -> None:
         """See `Issuer.check`."""
         box = self._box(order.credential)
-        self._choose(box.read(), order, lambda holding, key_id: Spare(key_id, holding.current_since or self._clock.now(), "store"))
         box.store.check(box.path)
+        self._choose(box.read(), order, lambda _holding, key_id: Spare(key_id, self._clock.now(), "store"))
 
     def add(self, credential: str, secret: Secret, by: str, project: str | None) -> None:
         """See `Supplied.add`."""

@@ -91,8 +91,8 @@ class PoolIssuer:
 
     def check(self, order: MintOrder) -> None:
         """See `Issuer.check`."""
-        self._choose(self._box.read(), order)
         self._box.store.check(self._box.path)
+        self._choose(self._box.read(), order)
 
     def add(self, credential: str, secret: Secret, by: str, project: str | None) -> None:  # noqa: ARG002  # shared by all
         """See `Supplied.add`."""

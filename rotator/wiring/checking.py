@@ -91,8 +91,22 @@ def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question
     for name in sorted({c.issuer_name for c in credentials} - {NO_ISSUER}):
         users = [c for c in credentials if c.issuer_name == name]
         yield partial(_check_issuer, f"issuer {name}", issuers[name], _build_orders(settings.installation, users))
+    for store, path in _gather_places(settings):
+        yield _question_place(store, stores[store], path)
     for credential in credentials:
         yield from _question_credential(credential)
+
+
+def _gather_places(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What issuers keep in stores."""
+    for name, issuer in sorted(settings.issuers.items()):
+        users = [credential for credential, c in sorted(settings.credentials.items()) if c.issuer == name]
+        yield from ((store, path) for _, store, path in issuer.list_places(users))
+
+
+def _question_place(name: str, store: Store, path: str) -> _Question:
+    good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
+    return partial(_line, f"store {name}: {path}", partial(store.check, path), good)
 
 
 def _build_orders(installation: str, credentials: Sequence[Credential]) -> Sequence[MintOrder]:
@@ -126,9 +140,7 @@ def _open_stores(settings: Settings, state_dir: Path) -> Mapping[str, Store]:
 
 
 def _question_credential(credential: Credential) -> Iterator[_Question]:
-    store = credential.store
-    good = f"{store.file} will be made at the first start" if isinstance(store, _Unmade) else "readable and writable"
-    yield partial(_line, f"store {credential.store_name}: {credential.path}", partial(store.check, credential.path), good)
+    yield _question_place(credential.store_name, credential.store, credential.path)
     for bound in credential.targets:
         yield partial(
             _line, f"target {bound.name} ({credential.name})", partial(bound.target.check, credential.name), "a key could be written"

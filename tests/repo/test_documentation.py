@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from rotator.domain.reasons import Reason
 from rotator.settings import load_settings
 
@@ -45,3 +47,20 @@ def test_every_package_has_a_row_in_the_architecture_page() -> None:
     for part in parts:
         if not part.name.startswith("__"):
             assert f"`{part.name}{'/' if part.is_dir() else ''}`" in page, part.name
+
+
+def test_the_issuers_page_s_configuration_loads(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "issuers.md").read_text(), re.DOTALL)
+    documents = [yaml.safe_load(block) for block in blocks]
+    config = {"issuers": {}, "credentials": {}}
+    for document in documents:
+        for section, entries in document.items():
+            config[section].update(entries)
+    (tmp_path / "rotator.yaml").write_text(yaml.safe_dump(config))
+    loaded = load_settings(tmp_path / "rotator.yaml", {}, files=False)
+    assert loaded.settings.issuers.keys() == {"spares", "by-hand", "ours"}
+
+
+def test_the_issuers_page_has_a_row_for_every_kind() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| [a-z]", (DOCS / "issuers.md").read_text(), re.MULTILINE)
+    assert rows[1:5] == ["http", "pool", "manual", "command"]
