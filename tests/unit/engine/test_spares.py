@@ -179,8 +179,14 @@ def test_a_wait_for_a_spare_is_no_failure_and_opens_no_attempt(pool: Supplies) -
 def test_adding_a_spare_wakes_whoever_waits(pool: Supplies) -> None:
     pool.add_credential("one")
     pool.rig.visit("one")
-    pool.add(pool.bring(Kind.RK))
-    assert pool.rig.engine.queue.take(pool.rig.engine.stopping, only_emergencies=False) == "one"
+    queue, stopping = pool.rig.engine.queue, pool.rig.engine.stopping
+    while queue.busy():
+        queue.done(queue.take(stopping, only_emergencies=False) or "")
+    refused = pool.add(build_secret())
+    assert (refused[0].accepted, queue.busy()) == (False, 0)
+    pool.add(pool.bring())
+    assert queue.take(stopping, only_emergencies=False) == "one"
+    queue.done("one")
     assert settled(pool.rig.visit("one"))
 
 
