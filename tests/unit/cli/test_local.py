@@ -16,7 +16,7 @@ import yaml
 from tests.unit.cli.conftest import Call
 from tests.unit.cli.test_startup import start
 
-_DEADLINE = 30.0
+_DEADLINE = 60.0
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ credential_parked{credential,reason} credential_compromised{credential} credenti
 rotations_total{credential,reason,outcome} rotation_duration_seconds{reason} step_duration_seconds{step}
 last_success_timestamp_seconds{credential} oldest_overdue_seconds retirements{credential,phase} old_key_alive_seconds{credential}
 leak_to_dead_seconds pool_spares{issuer} orphans machines{state} remote_requests_total{remote,operation,outcome}
-remote_request_duration_seconds{remote,operation} engine_queue{lane} build_info{version,python} state_read_failed steps_total{step,outcome}
-config_rejected
+remote_request_duration_seconds{remote,operation} engine_queue{lane} build_info{version,python} state_read_failed
+config_rejected steps_total{step,outcome}
 """
 FULL = CredentialState(
     credential="checkout-read",
