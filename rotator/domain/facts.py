@@ -242,8 +242,16 @@ class Facts:
     preflight_problem: str | None = None
     preflight_lasts: bool = False
     """it does not go away by itself, or has not for minutes"""
+    preflight_reason: Reason = Reason.PREFLIGHT_FAILED
+    """what to park for: an issuer that waits for a person has its own word"""
+    revocable: frozenset[KeyId] | None = None
+    """of the keys that must die those whose own issuer can revoke; None: as the policy says"""
     orphans_wait: bool = False
     """the issuer failed to list or to end orphans a moment ago: everything else goes on meanwhile"""
+
+    def can_revoke(self, key_id: KeyId) -> bool:
+        """Whether the issuer that minted a key, which need not be today's, can revoke it (L5, L21)."""
+        return self.policy.can_revoke if self.revocable is None else key_id in self.revocable
 
     def seen(self, key_id: KeyId) -> Sightings:
         """What probes have told of a key; empty if it was never probed."""

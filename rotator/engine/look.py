@@ -11,10 +11,10 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import AttemptView, Facts, Memory, Sightings, TargetFact
 from rotator.domain.keys import KeyId, Kind
-from rotator.domain.ports import Clock, Holding, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
+from rotator.domain.ports import Clock, Holding, Issuer, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
 from rotator.domain.reasons import Reason
 from rotator.domain.recalling import carry_on
-from rotator.domain.record import Record, Stage
+from rotator.domain.record import KeyEntry, Record, Stage
 from rotator.domain.retirement import ending_keys, is_outlived
 from rotator.domain.secret import Secret
 from rotator.domain.standing import is_clock_trusted
@@ -36,6 +36,7 @@ class FailedPreflight:
     text: str
     lasting: bool
     """a person must change something; else the world may be different in a moment"""
+    reason: Reason = Reason.PREFLIGHT_FAILED
 
 
 @dataclass(slots=True)
@@ -173,6 +174,7 @@ class Observer:
     mind: Mind
     timing: Timing
     find_credential: Callable[[str], Credential | None]
+    find_issuer: Callable[[str], Issuer | None] = lambda _name: None
 
     def look(self, credential: Credential) -> Look:
         """Gather the facts about one credential."""
@@ -217,10 +219,12 @@ class Observer:
             clock_trusted=is_clock_trusted(self.mind.find_offset(self.clock.monotonic()), known.newest_line, now),
             preflight_problem=failed.text if failed is not None else None,
             preflight_lasts=failed is not None and (failed.lasting or failed.since + PATIENCE < now),
+            preflight_reason=failed.reason if failed is not None else Reason.PREFLIGHT_FAILED,
             orphans_wait=self.mind.orphans_wait.get(credential.name, now) > now,
             witness=self._witness(credential),
         )
-        return Look(credential, facts, known, sight, placements, ())
+        revocable = frozenset(entry.key_id for entry in ending_keys(facts) if self._can_revoke(credential, entry))
+        return Look(credential, replace(facts, revocable=revocable), known, sight, placements, ())
 
     def _observe(self, credential: Credential, bound: BoundTarget) -> tuple[Observation | None, str]:
         try:
@@ -275,6 +279,12 @@ class Observer:
                 if other is not None and _holds(other, entry.key_id):
                     held.add(entry.key_id)
         return frozenset(held)
+
+    def _can_revoke(self, credential: Credential, entry: KeyEntry) -> bool:
+        """L5, L21: by who minted it, which need not be today's issuer; one that left the configuration revokes nothing."""
+        own = entry.issuer is None or entry.issuer == credential.issuer_name
+        issuer = credential.issuer if own or entry.issuer is None else self.find_issuer(entry.issuer)
+        return issuer is not None and issuer.abilities.revoke
 
     def _witness(self, credential: Credential) -> KeyId | None:
         known = self.mind.witnesses.get(credential.policy.kind)

@@ -44,6 +44,7 @@ find_due = (
 )
 defer = sa.update(credentials).where(credentials.c.name.in_(sa.bindparam("names", expanding=True))).values(due_at=sa.bindparam("until"))
 next_due = sa.select(sa.func.min(credentials.c.due_at))
+find_keepers = sa.select(held.c.credential).where(held.c.key_id == sa.bindparam("key_id")).order_by(held.c.credential).distinct()
 find_holders = (
     sa.select(held.c.credential)
     .where(held.c.key_id == sa.bindparam("key_id"), held.c.stage.in_([str(Stage.CURRENT), str(Stage.PENDING)]))

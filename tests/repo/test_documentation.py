@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from rotator.domain.reasons import Reason
 from rotator.settings import load_settings
 from rotator.stores.vault.policies import OWN_TOKEN, gather_needs, render_policy
@@ -62,3 +64,20 @@ def test_the_messages_of_the_vault_store_stand_in_the_code() -> None:
 def test_the_policy_in_the_vault_page_is_the_one_that_is_printed() -> None:
     needs = gather_needs("secret", "millimetric/checkout-read", "rotator/millimetric/checkout-read", writes=True)
     assert f"```hcl\n{render_policy({**needs, **OWN_TOKEN})}```" in (DOCS / "vault.md").read_text()
+
+
+def test_the_issuers_page_s_configuration_loads(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "issuers.md").read_text(), re.DOTALL)
+    documents = [yaml.safe_load(block) for block in blocks]
+    config = {"issuers": {}, "credentials": {}}
+    for document in documents:
+        for section, entries in document.items():
+            config[section].update(entries)
+    (tmp_path / "rotator.yaml").write_text(yaml.safe_dump(config))
+    loaded = load_settings(tmp_path / "rotator.yaml", {}, files=False)
+    assert loaded.settings.issuers.keys() == {"spares", "by-hand", "ours"}
+
+
+def test_the_issuers_page_has_a_row_for_every_kind() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| [a-z]", (DOCS / "issuers.md").read_text(), re.MULTILINE)
+    assert rows[1:5] == ["http", "pool", "manual", "command"]

@@ -46,7 +46,7 @@ class Look:
         """Of the record's keys, and of what consumers find."""
         known = dict(self.document.secrets)
         if self.document.move is not None:
-            kept = {key.key_id for key in self.record.keys} if self.record else set()
+            kept = self.record.key_ids if self.record else frozenset()
             known = {key_id: secret for key_id, secret in known.items() if key_id in kept}
         if self.current is not None and self.current.key_id not in known:
             known[self.current.key_id] = self.current

@@ -207,7 +207,7 @@ class VaultStore:
                 f"{where}: what stands in {self._config.key_field} has the id of key {current} and is another key: put the right one back; "
                 "the version of the document before holds it"
             )
-        known = {key.key_id for key in settled.record.keys} if settled.record else set()
+        known = settled.record.key_ids if settled.record else frozenset()
         kept = {key_id: secret for key_id, secret in secrets.items() if key_id in known or key_id == current}
         return _Look(path, beside, sibling, settled.record, kept, current, settled.open)
 
