@@ -72,6 +72,11 @@ def post_spares(client: DaemonClient, issuer: str, body: dict[str, Any]) -> list
     return _rows(client.post(f"{_ROOT}/pools/{quote(issuer, safe='')}/spares", body), "received")
 
 
+def post_strike(client: DaemonClient, issuer: str, key_id: str) -> Row:
+    """Strike a spare key off a pool."""
+    return _row(client.post(f"{_ROOT}/pools/{quote(issuer, safe='')}/strike", {"key_id": key_id}))
+
+
 def fetch_pools(client: DaemonClient, issuer: str | None) -> list[Row]:
     """The spare keys of one pool, or of all."""
     if issuer is None:

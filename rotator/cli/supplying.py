@@ -1,4 +1,4 @@
-"""`submit`, `pool add`, `pool list`: keys that people minted, for issuers that make none.
+"""`submit`, `pool add`, `pool strike`, `pool list`: keys that people minted, for issuers that make none.
 
 Keys come from stdin alone, one a line: hidden on a terminal, piped elsewhere. They go into a request's body and nowhere else.
 """
@@ -53,7 +53,7 @@ def submit(options: Options, credential: str) -> int:
 
 @click.group(epilog="\b\nExample:\n  rotator pool list\n")
 def pool() -> None:
-    """Add spare keys to a pool, or list them."""
+    """Add spare keys to a pool, strike some off, or list them."""
 
 
 @pool.command(epilog="\b\nExamples:\n  rotator pool add spares\n  rotator pool add spares --project checkout < keys.txt\n")
@@ -87,6 +87,31 @@ def add(options: Options, issuer: str, project: str | None) -> int:
     else:
         _print_received([row for row in rows if row["key_id"] is None])
     return _code(rows)
+
+
+@pool.command(epilog="\b\nExample:\n  rotator pool strike spares rk_live_99887766\n")
+@click.argument("issuer")
+@click.argument("key_id")
+@uses_daemon
+@pass_options
+def strike(options: Options, issuer: str, key_id: str) -> int:
+    """Strike a spare key off a pool: nobody gets it any more.
+
+    Revoke it in the dashboard: a credential of the pool shows it among the keys that must die until its death is proven. One that leaked
+    is reported with `rotator leak` instead, which strikes it off as well.
+    """
+    from rotator.cli import api
+    from rotator.cli.output import print_json
+    from rotator.domain.keys import parse_key_id
+
+    try:
+        named = str(parse_key_id(key_id))
+    except MalformedKey as problem:
+        raise click.UsageError(str(problem), click.get_current_context()) from None
+    with daemon(options.state_dir) as client:
+        row = api.post_strike(client, issuer, named)
+    print_json(row) if options.json else click.echo(row["text"])
+    return 0
 
 
 @pool.command("list", epilog="\b\nExamples:\n  rotator pool list\n  rotator pool list spares --json\n")

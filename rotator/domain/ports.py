@@ -180,6 +180,15 @@ class Supplied(Protocol):
     def add(self, credential: str, secret: Secret, by: str, project: str | None) -> None:
         """Lay a key down (of a shared lot: whatever the credential). Raises `Refused` for one that is there already, `Unreachable`."""
 
+    def find_secret(self, credential: str, key_id: KeyId) -> Secret | None:
+        """The secret of a key that was brought and has not left yet. Raises `Unreachable`, `NeedsHuman`."""
+
+    def strike(self, credential: str, key_id: KeyId, label: str) -> Secret:
+        """Take one key out of what may be given out, for good; it stays, under that label, until it is settled. Idempotent.
+
+        Raises `Refused` where it is not there or was taken for an attempt, `AnswerLost`, `Unreachable`.
+        """
+
     def read_supplies(self, credential: str) -> Supplies:
         """What there is now. Raises `Unreachable`, `NeedsHuman`."""
 

@@ -2,7 +2,7 @@
 
 `apply(record, change)` is the one place that says which change is legal; every store that keeps the record as a document calls it under
 its compare-and-set, so a lost race or a stalled replica can never write what the rules forbid. It holds no secret: those lie in the
-store's own fields, and only `StageKey`, `Adopt`, `RetireOrphan` and `AddSpare` bring one along.
+store's own fields, and only `StageKey`, `Adopt`, `RetireOrphan`, `RetireSpare` and `AddSpare` bring one along.
 
     pending ──Promote──▶ current ──(displaced)──▶ retiring ──Doom, then Forget──▶ gone
        └───────────────Retire────────────────────────▲  └──Promote (rollback, never a doomed one)──▶ current
@@ -251,6 +251,15 @@ class RetireOrphan:
 
 
 @dataclass(frozen=True, slots=True)
+class RetireSpare:
+    """Condemn a spare that was struck off: this credential sees to its end. `entry.attempt` is what its issuer keeps it by, no attempt."""
+
+    entry: KeyEntry
+    secret: Secret = field(compare=False)
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetOrphan:
     """The orphan is revoked."""
 
@@ -325,7 +334,7 @@ class DropSpare:
 
 Change = (
     OpenAttempt | CloseAttempt | StageKey | Describe | Promote | Retire | Adopt | Doom | Forget | MarkCompromised | DoomOrphan
-    | RetireOrphan | ForgetOrphan | Swept | NoteLost | ClearLost | Claim | NoteAudit | AddSpare | ReserveSpare | DropSpare
+    | RetireOrphan | RetireSpare | ForgetOrphan | Swept | NoteLost | ClearLost | Claim | NoteAudit | AddSpare | ReserveSpare | DropSpare
 )  # fmt: skip
 
 
@@ -454,8 +463,20 @@ def _doom_orphan(record: Record, change: DoomOrphan) -> Record:
 def _retire_orphan(record: Record, change: RetireOrphan) -> Record:
     entry = change.entry
     condemned = _doom_orphan(record, DoomOrphan(Orphan(entry.key_id, entry.attempt or "")))
-    entry = replace(entry, stage=Stage.RETIRING, generation=0, promoted_at=None, retired_at=change.at, doomed_at=change.at)
-    return replace(_forget_orphan(condemned, ForgetOrphan(entry.key_id)), keys=(*record.keys, entry))
+    return _condemn(_forget_orphan(condemned, ForgetOrphan(entry.key_id)), entry, change.at)
+
+
+def _retire_spare(record: Record, change: RetireSpare) -> Record:
+    entry = change.entry
+    if record.find(entry.key_id) is not None:
+        raise IllegalTransition(f"key {entry.key_id} stands in the store: it is no spare any more")
+    return _condemn(record, entry, change.at)
+
+
+def _condemn(record: Record, entry: KeyEntry, at: datetime) -> Record:
+    """With a key that was never current here and never will be: it stays readable until it is proven dead."""
+    entry = replace(entry, stage=Stage.RETIRING, generation=0, promoted_at=None, retired_at=at, doomed_at=at)
+    return replace(record, keys=(*record.keys, entry))
 
 
 def _forget_orphan(record: Record, change: ForgetOrphan) -> Record:
@@ -543,6 +564,7 @@ _CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
     MarkCompromised: _mark_compromised,
     DoomOrphan: _doom_orphan,
     RetireOrphan: _retire_orphan,
+    RetireSpare: _retire_spare,
     ForgetOrphan: _forget_orphan,
     Swept: _swept,
     NoteLost: _note_lost,

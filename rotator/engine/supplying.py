@@ -117,27 +117,21 @@ class Supplying:
         self, keys: Sequence[Secret], fits: Callable[[KeyId], Sequence[Credential]], wanted: str, add: Callable[[Secret], None]
     ) -> Sequence[Received]:
         held = self._gather_held({key.key_id for key in keys})
-        seen: set[KeyId] = set()
-        twice = []
-        for key in keys:
-            twice.append(key.key_id in seen)
-            seen.add(key.key_id)
 
-        def take(one: tuple[Secret, bool]) -> Received:
-            key, again = one
+        def judge(key: Secret) -> str | RotatorError:
             try:
-                if again:
-                    raise Refused("it was handed in twice", reason=Reason.ALREADY_KNOWN)
-                note = self._verify(key, fits(key.key_id), wanted, held.get(key.key_id))
-                add(key)
-            except AnswerLost as problem:
-                return Received(key.key_id, False, f"it may have been added, look whether it is there: {problem}", problem.reason)
+                return self._verify(key, fits(key.key_id), wanted, held.get(key.key_id))
             except RotatorError as problem:
-                return Received(key.key_id, False, str(problem), problem.reason)
-            return Received(key.key_id, True, note)
+                return problem
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(take, zip(keys, twice, strict=True)))
+            judged = list(pool.map(judge, keys))
+        received: list[Received] = []
+        for key, verdict in zip(keys, judged, strict=True):  # added in their order: the first is the first to be given out
+            again = any(one.key_id == key.key_id for one in received)
+            twice = Refused("it was handed in twice", reason=Reason.ALREADY_KNOWN)
+            received.append(_add(key, twice if again else verdict, add))
+        return received
 
     def _verify(self, key: Secret, takers: Sequence[Credential], wanted: str, holder: str | None) -> str:
         """What is to be said of a good key; raises for any other."""
@@ -207,6 +201,18 @@ class Supplying:
             known = ", ".join(sorted(pools)) or "none"
             raise UnknownIssuer(f"no pool is called {name!r}; configured: {known}", reason=Reason.MISCONFIGURED)
         return pools[name]
+
+
+def _add(key: Secret, verdict: str | RotatorError, add: Callable[[Secret], None]) -> Received:
+    try:
+        if isinstance(verdict, RotatorError):
+            raise verdict
+        add(key)
+    except AnswerLost as problem:
+        return Received(key.key_id, False, f"it may have been added, look whether it is there: {problem}", problem.reason)
+    except RotatorError as problem:
+        return Received(key.key_id, False, str(problem), problem.reason)
+    return Received(key.key_id, True, verdict)
 
 
 def _describe(credential: Credential) -> str:

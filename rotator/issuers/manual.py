@@ -108,6 +108,14 @@ class ManualIssuer:
         """See `Supplied.add`."""
         self._box(credential).add(secret, by, project)
 
+    def find_secret(self, credential: str, key_id: KeyId) -> Secret | None:
+        """See `Supplied.find_secret`."""
+        return self._box(credential).find_secret(key_id)
+
+    def strike(self, credential: str, key_id: KeyId, label: str) -> Secret:
+        """See `Supplied.strike`."""
+        return self._box(credential).strike(key_id, label)
+
     def read_supplies(self, credential: str) -> Supplies:
         """See `Supplied.read_supplies`."""
         holding = self._box(credential).read()

@@ -98,6 +98,14 @@ class PoolIssuer:
         """See `Supplied.add`."""
         self._box.add(secret, by, project)
 
+    def find_secret(self, credential: str, key_id: KeyId) -> Secret | None:  # noqa: ARG002  # shared by all
+        """See `Supplied.find_secret`."""
+        return self._box.find_secret(key_id)
+
+    def strike(self, credential: str, key_id: KeyId, label: str) -> Secret:  # noqa: ARG002  # shared by all
+        """See `Supplied.strike`."""
+        return self._box.strike(key_id, label)
+
     def read_supplies(self, credential: str) -> Supplies:  # noqa: ARG002  # shared by all
         """See `Supplied.read_supplies`."""
         holding = self._box.read()

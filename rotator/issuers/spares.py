@@ -99,6 +99,24 @@ class SpareBox:
                 return
         raise Conflict(f"{self.name}: it changes faster than a key can be added: try again")
 
+    def find_secret(self, key_id: KeyId) -> Secret | None:
+        """The secret of a spare, reserved or not."""
+        holding = self.read()
+        return holding.secrets[key_id] if holding.record is not None and holding.record.find_spare(key_id) is not None else None
+
+    def strike(self, key_id: KeyId, label: str) -> Secret:
+        """Reserve this spare under a label that is no attempt's."""
+
+        def choose(holding: Holding) -> Spare:
+            spare = holding.record.find_spare(key_id) if holding.record is not None else None
+            if spare is None:
+                raise Refused(f"{self.name} holds no key {key_id}")
+            if spare.label is not None:
+                raise Refused(f"key {key_id} is just being taken out of {self.name}: try again in a minute")
+            return spare
+
+        return self.take(label, choose).secret
+
     def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
         """What was taken under such a label and is not settled, with the secrets."""
         holding = self.read()

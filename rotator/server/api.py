@@ -102,6 +102,10 @@ def _add_supplies(router: APIRouter, deps: ServerDependencies) -> None:
         received = supplying.add_spares(issuer, brought.keys, brought.project, caller.name)
         return schemas.ReceivedKeys(received=tuple(build_received(one) for one in received))
 
+    @router.post("/pools/{issuer}/strike", dependencies=[NEEDS_OPERATOR], summary="Strike a spare key off a pool")
+    def strike(issuer: str, struck: schemas.StrikeRequest, caller: CallerOf) -> schemas.Accepted:
+        return _accepted(deps.operations.strike(issuer, struck.key_id, caller.name))
+
     @router.get("/pools/{issuer}/spares", dependencies=[NEEDS_VIEWER], summary="The spare keys of a pool")
     def list_spares(issuer: str) -> schemas.PoolRow:
         return build_pool(issuer, supplying.read_pool(issuer))

@@ -98,6 +98,12 @@ class SubmitRequest(_Request):
     key: _NewKey
 
 
+class StrikeRequest(_Request):
+    """A spare key that is not wanted any more."""
+
+    key_id: _KeyId
+
+
 class SparesRequest(_Request):
     """Spare keys for a pool."""
 

@@ -37,6 +37,7 @@ from rotator.domain.record import (
     ReserveSpare,
     Retire,
     RetireOrphan,
+    RetireSpare,
     Spare,
     StageKey,
     Swept,
@@ -71,6 +72,7 @@ REST = [
     "compromise",
     "doom-orphan",
     "retire-orphan",
+    "retire-spare",
     "forget-orphan",
     "swept",
     "lost",
@@ -158,6 +160,8 @@ def _build_key_change(step: Step, guide: Record | None) -> Change:
             return DoomOrphan(Orphan(key.key_id, closed, "reference" if step.flag else None))
         case "retire-orphan":
             return RetireOrphan(an_entry(key, attempt=closed, minutes=step.minutes), key, when)
+        case "retire-spare":
+            return RetireSpare(an_entry(key, attempt="struck", minutes=step.minutes), key, when)
         case "add-spare":
             return AddSpare(Spare(key.key_id, when, "somebody", "project" if step.flag else None), key, UID, "test")
         case "reserve-spare":
@@ -174,7 +178,9 @@ def _fold(record: Record | None, change: Change) -> Record | None:
         after = apply(record, change)
     except IllegalTransition:
         return None
-    brings = change.secret.key_id if isinstance(change, StageKey | Adopt | RetireOrphan | AddSpare) and change.secret else None
+    brings = (
+        change.secret.key_id if isinstance(change, StageKey | Adopt | RetireOrphan | RetireSpare | AddSpare) and change.secret else None
+    )
     held = record.key_ids if record else set()
     return after if all(key_id in held or key_id == brings for key_id in after.key_ids) else None
 

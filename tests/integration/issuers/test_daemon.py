@@ -79,6 +79,26 @@ def waits(scenes: list[Scene]) -> list[Scene]:
     return [scene for scene in scenes if parked(scene.status) == {"pool-empty"}]
 
 
+def test_a_spare_that_leaks_is_struck_off_and_proven_dead(stage: Stage) -> None:
+    (scene,) = use_pool(stage, "one")
+    leaked = stage.control.mint()
+    add(stage, stage.control.mint())
+    scene.wait_settled(1)
+    add(stage, leaked)
+    told = stage.site.run("leak", stdin=leaked.reveal())
+    assert told.returncode == 4, told.stdout + told.stderr
+    assert f"one: spare {leaked.key_id} is struck off spares" in told.stdout
+    assert f"revoke key {leaked.key_id} in the dashboard" in told.stderr
+    (spare,) = json.loads(run(stage, "pool", "list", "--json").stdout)["pools"][0]["spares"]
+    assert (spare["key_id"], spare["state"]) == (str(leaked.key_id), "reserved")
+    scene.rotate()
+    scene.wait(lambda s: parked(s) == {"pool-empty", "revoke-by-hand"}, what="it is not given out")
+    stage.control.revoke(leaked.key_id)
+    scene.wait(lambda s: not s["retirements"], 30.0, "it is proven dead")
+    assert [row["outcome"] for row in scene.retirements()] == ["dead"]
+    assert json.loads(run(stage, "pool", "list", "--json").stdout)["pools"][0]["spares"] == []
+
+
 def test_the_schedule_goes_on_while_old_keys_wait_for_a_person(stage: Stage) -> None:
     """L21: rotations on schedule, none of them held up; each old key ends by itself once a person has revoked it."""
     (scene,) = use_pool(stage, "one", rotation={"every": "4s", "jitter": "0s"})
@@ -166,6 +186,8 @@ def test_a_program_s_lost_mint_is_swept(stage: Stage) -> None:
     [
         (("pool", "add", "nowhere"), 2, "no pool is called 'nowhere'; configured: spares"),
         (("pool", "list", "sandbox"), 2, "no pool is called 'sandbox'"),
+        (("pool", "strike", "spares", str(build_secret().key_id)), 1, "spares holds no spare"),
+        (("pool", "strike", "spares", "rubbish"), 2, "a key id has three parts"),
         (("submit", "nobody"), 2, "no credential is called 'nobody'"),
     ],
 )

@@ -29,6 +29,7 @@ ROUTES = [
     ("GET", "/api/v1/pools", "viewer"),
     ("GET", "/api/v1/pools/{issuer}/spares", "viewer"),
     ("POST", "/api/v1/pools/{issuer}/spares", "operator"),
+    ("POST", "/api/v1/pools/{issuer}/strike", "operator"),
     ("POST", "/api/v1/targets/{target}/withdraw", "operator"),
     ("POST", "/api/v1/leak", "operator"),
     ("POST", "/hooks/store-changed", "hook"),

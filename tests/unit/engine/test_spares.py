@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.domain.errors import AnswerLost, Conflict
+from rotator.domain.errors import AnswerLost, Conflict, Refused
 from rotator.domain.facts import Verdict
 from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Holding, Issuer, Store
@@ -208,6 +209,81 @@ def test_who_is_too_late_for_the_last_spare_waits_without_a_failure(pool: Suppli
     assert rotation.failures == 0
     pool.add(pool.bring())
     assert settled(pool.rig.visit("one"))
+
+
+def test_a_spare_that_leaks_is_never_given_out_and_ends_proven_dead(pool: Supplies) -> None:
+    pool.add_credential("one")
+    pool.add(pool.bring())
+    pool.rig.visit("one")
+    leaked = pool.bring()
+    pool.add(leaked)
+    with pytest.raises(Refused, match="no credential holds"):
+        pool.rig.operations.leak(secret=Secret(f"{leaked.key_id}_{secrets.token_urlsafe(24)}"), key_id=None, who="test")
+    (accepted,) = pool.rig.operations.leak(secret=leaked, key_id=None, who="test")
+    assert (accepted.credential, accepted.key_id) == ("one", leaked.key_id)
+    assert pool.supplying.read_pool("spares").usable == ()
+    pool.rig.operations.rotate("one", emergency=False, who="test")
+    assert reasons(pool.rig.visit("one")) == {Reason.POOL_EMPTY, Reason.REVOKE_BY_HAND}
+    pool.rig.operations.leak(secret=leaked, key_id=None, who="test")  # once more: it is marked, as every key that is held
+    pool.rig.service.revoke(leaked.key_id)
+    pool.rig.live("one", lambda o: not [key for key in o.view.keys if key.stage == "retiring"])
+    assert pool.pool().spares == (), "its end is settled"
+    assert pool.rig.store.read("keys/one").secrets.keys() == {pool.rig.store.read("keys/one").current}
+
+
+def test_a_crash_at_each_step_of_a_strike(pool: Supplies) -> None:
+    pool.add_credential("one")
+    pool.add(pool.bring())
+    pool.rig.visit("one")
+    struck = []
+    for number in itertools.count(1):
+        key = pool.bring()
+        pool.add(key)
+        bomb = Bomb(number)
+        bomb.arm(pool.rig.store, pool.store)
+        try:
+            pool.rig.operations.strike("spares", key.key_id, "test")
+        except Crash:
+            Bomb(0).arm(pool.rig.store, pool.store)
+            pool.restart()
+        else:
+            break
+        assert key.key_id not in pool.supplying.read_pool("spares").usable or len(bomb.points) == 1
+        # Who was never told that it is done asks again; where the strike was done, it is known by then.
+        if pool.rig.store.read("keys/one").record.find(key.key_id) is None:  # type: ignore[union-attr]
+            pool.rig.operations.strike("spares", key.key_id, "test")
+        struck.append(key)
+    Bomb(0).arm(pool.rig.store, pool.store)
+    assert len(struck) == 4, "before and after each of the two commits"
+    pool.rig.visit("one")
+    for one in (*struck, key):
+        pool.rig.service.revoke(one.key_id)
+    pool.rig.live("one", settled)
+    assert pool.pool().spares == ()
+
+
+def test_what_cannot_be_struck_off_is_said(pool: Supplies) -> None:
+    pool.add_credential("one")
+    (received,) = pool.add(pool.bring())
+    with pytest.raises(Refused, match="no credential of its issuer has a key yet"):
+        pool.rig.operations.strike("spares", received.key_id, "test")
+    pool.rig.visit("one")
+    with pytest.raises(Refused, match="holds no spare"):
+        pool.rig.operations.strike("spares", received.key_id, "test")
+    with pytest.raises(Refused, match="holds no spare"):
+        pool.rig.operations.strike("nowhere", pool.bring().key_id, "test")
+
+
+def test_a_key_that_was_handed_in_and_leaks_is_struck_off(inbox: Supplies) -> None:
+    inbox.add_credential("one")
+    assert inbox.supplying.submit("one", inbox.bring(), "test").accepted
+    inbox.rig.visit("one")
+    leaked = inbox.bring()
+    assert inbox.supplying.submit("one", leaked, "test").accepted
+    (accepted,) = inbox.rig.operations.leak(secret=None, key_id=leaked.key_id, who="test")
+    assert accepted.credential == "one"
+    inbox.rig.operations.rotate("one", emergency=False, who="test")
+    assert reasons(inbox.rig.visit("one")) == {Reason.KEY_WANTED, Reason.REVOKE_BY_HAND}
 
 
 def _crash_points(pool: Supplies) -> Iterator[str]:
