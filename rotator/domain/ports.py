@@ -417,6 +417,8 @@ class View:
     """(reason, until, names) of everything that ends by itself"""
     orphans: int = 0
     lane: str = "routine"
+    blind: bool = False
+    """the store could not be read: the journal keeps what it has of `keys`, the times of rotation and expiry, `phase`, `orphans`, `lane`"""
 
 
 Line = (

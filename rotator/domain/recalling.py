@@ -58,7 +58,8 @@ class _Notes:
             case DropSightings():
                 self.sightings.pop(line.key_id, None)
             case SaveView():
-                self.next_rotation_at = line.view.next_rotation_at
+                if not line.view.blind:
+                    self.next_rotation_at = line.view.next_rotation_at
                 self._meet(line.view.seen_at)
             case SavePlacement():
                 self.placements[line.placement.target] = line.placement

@@ -67,6 +67,9 @@ def _save_memory(connection: Connection, statements: Statements, credential: str
 
 
 def _save_view(connection: Connection, statements: Statements, credential: str, line: SaveView) -> None:
+    if line.view.blind:
+        _save(connection, statements.save_blind_view, "credentials", rows.view_params(credential, line.view))
+        return
     _save(connection, statements.save_view, "credentials", rows.view_params(credential, line.view))
     statements.drop_held.run(connection, {"name": credential})
     keys = rows.held_params(credential, line.view.keys)

@@ -158,6 +158,8 @@ class Statements:
 
     save_memory: Prepared
     save_view: Prepared
+    save_blind_view: Prepared
+    """of a credential that was seen before it changes only what a look without its store can know"""
     save_rotation: Prepared
     """changes no row where the id is closed or another credential's"""
     save_retirement: Prepared
@@ -176,6 +178,7 @@ _MEMORY = ("uid", "generation", "place", "recovered", "swept_at", "orphans")
 _VIEW = (
     "seen_at", "due_at", "next_rotation_at", "expires_at", "phase", "parked", "waiting", "orphan_count", "lane", "lane_rank",
 )  # fmt: skip
+_BLIND = ("seen_at", "due_at", "parked", "waiting")
 _CLOSING = {"closed_at", "outcome", "key_id"}
 _PROVING = {"closed_at", "outcome", "last_alive", "first_refused", "confirmed_at"}
 
@@ -186,12 +189,14 @@ def build_statements(insert: Callable[[sa.Table], Any], dialect: Dialect) -> Sta
     def prepare(statement: sa.ClauseElement) -> Prepared:
         return Prepared(statement, dialect)
 
-    def upsert(table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...], only: Any = None) -> Prepared:
+    def upsert(
+        table: sa.Table, key: tuple[str, ...], columns: tuple[str, ...], only: Any = None, changes: tuple[str, ...] = ()
+    ) -> Prepared:
         fresh = insert(table).values({name: sa.bindparam(name) for name in (*key, *columns)})
         return prepare(
             fresh.on_conflict_do_update(
                 index_elements=list(key),
-                set_={name: fresh.excluded[name] for name in columns},
+                set_={name: fresh.excluded[name] for name in changes or columns},
                 where=None if only is None else only(fresh.excluded),
             )
         )
@@ -202,6 +207,7 @@ def build_statements(insert: Callable[[sa.Table], Any], dialect: Dialect) -> Sta
     return Statements(
         save_memory=upsert(credentials, ("name",), _MEMORY),
         save_view=upsert(credentials, ("name",), _VIEW),
+        save_blind_view=upsert(credentials, ("name",), _VIEW, changes=_BLIND),
         save_rotation=upsert(
             rotations,
             ("id",),

@@ -77,6 +77,7 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
             **kept,
             "PATH": f"{programs}:{os.environ['PATH']}",
             "HOME": str(tmp_path),
+            "COLUMNS": "300",
             "VAULT_ADDR": vault.address,
             "VAULT_TOKEN": vault.root,
             "ROTATOR_STATE_DIR": str(folder / "state"),

@@ -68,10 +68,13 @@ def test_a_store_that_is_away_shows_as_unreadable(running: World) -> None:
     def fail(_path: str) -> Any:
         raise Unreachable("sealed")
 
+    before = running.settle("checkout-read", lambda s: s["phase"] == "idle")
     running.store.read = fail  # type: ignore[method-assign, assignment]
     running.engine.wake("checkout-read")
     status = running.settle("checkout-read", lambda s: s["phase"] == "unreadable")
-    assert [w["reason"] for w in status["waiting"]][:1] == ["store-unreachable"]
+    assert status["waiting"][0] == {"reason": "store-unreachable", "until": None, "names": ["sealed"]}
+    for known in ("key_id", "generation", "minted_at", "expires_at", "next_rotation_at"):
+        assert status[known] == before[known] is not None, "what was seen before is still shown"
 
 
 def test_an_open_rotation_stands_in_the_status_at_once(world: World) -> None:
