@@ -46,8 +46,8 @@ class Site:
     admin_token: str
     cache_time: str = "2s"
     config: Document = field(default_factory=dict)
-    signs_in: dict[str, str] = field(default_factory=dict, repr=False)
-    """variables by which its processes sign in at stores"""
+    added_environ: dict[str, str] = field(default_factory=dict)
+    """variables that this site's programs run with besides"""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,12 @@ class Site:
     @property
     def environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ROTATOR_", "XDG_"))}
-        return {**kept, "HOME": str(self.home), "PYTHONWARNINGS": "error", "NO_COLOR": "1", **self.signs_in}
+        return {**kept, "HOME": str(self.home), "PYTHONWARNINGS": "error", "NO_COLOR": "1", **self.added_environ}
 
     def use(self, store: str, section: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         """Let the credentials that are added from now on have their keys in that store."""
         self.config["stores"] = {store: dict(section)}
-        self.signs_in.update(environ)
+        self.added_environ.update(environ)
 
     def client(self, name: str, *folders: str) -> str:
         """Add a target for an MCP client that is installed in this home; its name."""

@@ -97,7 +97,7 @@ def test_a_token_that_is_revoked_in_mid_rotation_is_told_of_and_a_new_one_goes_o
     """A plain token is a person's to replace. One that a file holds is read anew, and the daemon need not be started again."""
     token = tmp_path / "vault.token"
     token.touch(0o600)
-    token.write_text(stage.site.signs_in["VAULT_TOKEN"])
+    token.write_text(stage.site.added_environ["VAULT_TOKEN"])
     stage.site.config["stores"]["vault"]["auth"] = {"type": "token-file", "token_file": str(token)}
     scene = add(stage, overlap={"min": "3s", "max": "60s"})
     first = scene.key_id
