@@ -65,7 +65,7 @@ def promotions(daemon: DaemonProcess) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["vault", "moto"])
 def test_a_reader_is_never_refused(kind: str, tmp_path: Path, sandbox: SandboxProcess) -> None:
     with open_place(kind) as place:
@@ -79,7 +79,7 @@ def test_a_reader_is_never_refused(kind: str, tmp_path: Path, sandbox: SandboxPr
             reader = Reader(place, control)
             thread = threading.Thread(target=reader.run, name="reader", daemon=True)
             thread.start()
-            wait_until(lambda: promotions(daemon) >= ROTATIONS and reader.used >= FEWEST, 240, every=0.5, what=f"{ROTATIONS} rotations")
+            wait_until(lambda: promotions(daemon) >= ROTATIONS and reader.used >= FEWEST, 350, every=0.5, what=f"{ROTATIONS} rotations")
             reader.stop.set()
             thread.join(60)
             rotations = promotions(daemon)
@@ -89,7 +89,7 @@ def test_a_reader_is_never_refused(kind: str, tmp_path: Path, sandbox: SandboxPr
             site.write()
             daemon.post("/api/v1/reload")
             for name in NAMES:
-                daemon.wait_for(name, lambda status: is_settled(status, status["generation"]), 60)
+                daemon.wait_for(name, lambda status: is_settled(status, status["generation"]), 200)
             living = control.living("test/")
     sys.stdout.write(f"{kind}: {rotations} rotations, {reader.used} reads of {len(reader.keys)} keys, {len(reader.refused)} refused\n")
     assert not reader.broken
