@@ -24,7 +24,7 @@ from rotator.domain.reasons import Reason
 from rotator.domain.record import Adopt, Change, Promote, Record
 from rotator.domain.secret import Secret
 from rotator.stores.aws.access import build_policy, find_missing
-from rotator.stores.aws.api import Api, Connect
+from rotator.stores.aws.api import Api, Connect, Observe
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.document import Document, Move, parse_document, render_document
 from rotator.stores.aws.errors import Exists
@@ -63,12 +63,13 @@ class AwsStore:
         config: AwsStoreConfig,
         *,
         connect: Connect | None = None,
+        observe: Observe | None = None,
         patience: timedelta = _PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._api = Api(config, connect)
+        self._api = Api(config, connect, observe)
         self._patience = patience.total_seconds()
         self._sleep, self._monotonic = sleep, monotonic
         self._guard = threading.Lock()

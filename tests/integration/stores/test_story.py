@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from tests.support.consumers import consuming, find_key
@@ -43,6 +44,8 @@ def test_on_demand(stage: Stage, store: StoreSite, folder: str) -> None:
     assert stage.control.key(first)["revoked_at"] is not None
     scene.ensure_converged()
     scene.ensure_nothing_good_was_given_up()
+    metrics = httpx.get(f"{stage.daemon.url}/metrics", headers={"Authorization": f"Bearer {stage.daemon.token}"}, trust_env=False).text
+    assert f'remote="{store.name}"' in metrics, "its calls are counted"
 
 
 def test_a_leak(stage: Stage, store: StoreSite, folder: str) -> None:
