@@ -412,5 +412,5 @@ class Journal(Protocol):
     def audit_head(self) -> str:
         """The hash of the newest line of the audit trail."""
 
-    def find_holders(self, key_id: KeyId) -> Sequence[str]:
-        """The credentials whose last look showed this key as current or pending."""
+    def find_holders(self, key_id: KeyId, *, any_stage: bool = False) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending, or (`any_stage`) at all."""

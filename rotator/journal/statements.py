@@ -44,6 +44,7 @@ find_due = (
 )
 defer = sa.update(credentials).where(credentials.c.name.in_(sa.bindparam("names", expanding=True))).values(due_at=sa.bindparam("until"))
 next_due = sa.select(sa.func.min(credentials.c.due_at))
+find_keepers = sa.select(held.c.credential).where(held.c.key_id == sa.bindparam("key_id")).order_by(held.c.credential).distinct()
 find_holders = (
     sa.select(held.c.credential)
     .where(held.c.key_id == sa.bindparam("key_id"), held.c.stage.in_([str(Stage.CURRENT), str(Stage.PENDING)]))
@@ -126,7 +127,7 @@ class Statements:
     save_placement: sa.Executable
 
 
-_MEMORY = ("uid", "generation", "place", "recovered", "swept_at", "orphans")
+_MEMORY = ("uid", "generation", "place", "recovered", "swept_at", "orphans", "adopted")
 _VIEW = (
     "seen_at", "due_at", "next_rotation_at", "expires_at", "phase", "parked", "waiting", "orphan_count", "lane", "lane_rank",
 )  # fmt: skip
