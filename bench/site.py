@@ -16,7 +16,7 @@ def build_site(
     """So many credentials, one raw-key file target each, on the sandbox and a store (the embedded one by default); not limited in rate."""
     site = Site(folder, url, token, cache_time=cache_time)
     if store is not None:
-        site.use(store.name, store.section, store.environ)
+        store.furnish(site)
     site.config["engine"] = {"workers": WORKERS, "catch_up": "1s", "resync": "30d"}
     keys = folder / "keys"
     keys.mkdir()

@@ -95,8 +95,10 @@ class Sightings:
     ever_refused: bool = False
     unknowns: int = 0
     """unknown answers in a row"""
+    tools: tuple[str, ...] | None = None
+    """the tools it listed when it last said so (L12); None: it never did"""
 
-    def after(self, answer: Verdict, at: datetime, *, witnessed: bool) -> Sightings:
+    def after(self, answer: Verdict, at: datetime, *, witnessed: bool, tools: tuple[str, ...] | None = None) -> Sightings:
         """These sightings with one more answer. Pure."""
         if answer is Verdict.ALIVE:
             return replace(
@@ -108,6 +110,7 @@ class Sightings:
                 first_refused=None,
                 refusals=(),
                 unknowns=0,
+                tools=self.tools if tools is None else tools,
             )
         if answer is Verdict.UNKNOWN:
             return replace(self, asked_at=at, answer=answer, unknowns=self.unknowns + 1)
@@ -187,6 +190,16 @@ class Retirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """The current key of a credential whose store is only read (L30): what a record would say of it."""
+
+    key_id: KeyId
+    minted_at: datetime
+    at: datetime
+    """since when it counts as current"""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What the journal remembers of a credential beyond its open processes."""
 
@@ -200,6 +213,8 @@ class Memory:
     swept_at: datetime | None = None
     orphans: tuple[Orphan, ...] = ()
     """found by the last sweep, not yet doomed"""
+    adopted: Adopted | None = None
+    """of a credential whose store is only read"""
 
 
 @dataclass(frozen=True, slots=True)

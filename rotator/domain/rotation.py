@@ -105,7 +105,14 @@ def settle_outsider(facts: Facts, now: datetime) -> Decision | None:
         )
     seen = facts.seen(key)
     if seen.answer is Verdict.ALIVE and not (facts.record is not None and facts.record.is_doomed(key)):
-        return Do(Adopt(key))
+        extra = _find_extra_tools(facts, seen.tools)
+        if not extra:
+            return Do(Adopt(key))
+        return Park(
+            Reason.BROADER_THAN_DECLARED,
+            f"key {key} was written from outside and lists tools beyond kind {facts.policy.kind}: {', '.join(extra)}; add them to "
+            "`allowed_tools` if that is meant, or put a narrower key there",
+        )
     if may_probe(facts, key, now):
         return Do(Probe(key))
     if seen.answer is Verdict.UNKNOWN:
@@ -310,10 +317,7 @@ def verify(facts: Facts, pending: KeyEntry, now: datetime) -> Decision | None:
 
 def check_power(facts: Facts, pending: KeyEntry) -> Decision | None:
     """L12: no more powerful than declared. What could not be read is unchecked."""
-    record = facts.record
-    former = record.current.tools if record and record.current and record.current.tools else ()
-    allowed = PUBLISHED_TOOLS[facts.policy.kind] | set(former) | facts.policy.allowed_tools
-    extra = sorted(set(pending.tools or ()) - allowed)
+    extra = _find_extra_tools(facts, pending.tools)
     if not extra:
         return None
     return Park(
@@ -321,6 +325,12 @@ def check_power(facts: Facts, pending: KeyEntry) -> Decision | None:
         f"key {pending.key_id} lists tools beyond kind {facts.policy.kind}: {', '.join(extra)}; add them to `allowed_tools` if that is "
         "meant, or run `rotator abandon`",
     )
+
+
+def _find_extra_tools(facts: Facts, tools: tuple[str, ...] | None) -> list[str]:
+    record = facts.record
+    former = record.current.tools if record and record.current and record.current.tools else ()
+    return sorted(set(tools or ()) - PUBLISHED_TOOLS[facts.policy.kind] - set(former) - facts.policy.allowed_tools)
 
 
 def mint(facts: Facts, now: datetime) -> Decision | None:

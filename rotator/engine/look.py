@@ -179,7 +179,7 @@ class Observer:
     def look(self, credential: Credential) -> Look:
         """Gather the facts about one credential."""
         known = self.journal.recall(credential.name)
-        sight = self._see(credential)
+        sight = self._see(credential, known)
         look = self._build(credential, known, sight)
         look = replace(look, facts=replace(look.facts, held_elsewhere=self._held_elsewhere(credential, look.facts)))
         return replace(look, unwritten=_taught(look))
@@ -191,12 +191,15 @@ class Observer:
         facts = replace(again.facts, held_elsewhere=look.facts.held_elsewhere)
         return replace(again, facts=facts, known=look.known, unwritten=unwritten)
 
-    def _see(self, credential: Credential) -> Sight:
+    def _see(self, credential: Credential, known: Recollection) -> Sight:
         seen = {bound.name: self._observe(credential, bound) for bound in credential.targets}
         try:
             holding = credential.store.read(credential.path)
         except RotatorError as problem:
             return Sight(seen, UNREADABLE, str(problem))
+        if credential.read_only:
+            # Whoever writes there may keep a record of his own.
+            holding = replace(holding, record=_build_unwritten(known.memory, credential.policy.installation))
         return Sight({name: _recognised(*one, holding.record) for name, one in seen.items()}, holding)
 
     def _build(self, credential: Credential, known: Recollection, sight: Sight) -> Look:
@@ -274,9 +277,9 @@ class Observer:
             row = facts.retirement(entry.key_id)
             if row is not None and row.revoked_at is not None and not is_outlived(facts, row):
                 continue  # it is asked before a revoke; afterwards only the proof of death is left
-            for name in self.journal.find_holders(entry.key_id):
+            for name in self.journal.find_holders(entry.key_id, any_stage=entry.doomed_at is not None):
                 other = self.find_credential(name) if name != credential.name else None
-                if other is not None and _holds(other, entry.key_id):
+                if other is not None and _needs(other, entry):
                     held.add(entry.key_id)
         return frozenset(held)
 
@@ -307,13 +310,33 @@ def _risen(memory: Memory | None, record: Record | None) -> Memory | None:
     return replace(memory, generation=record.generation)
 
 
-def _holds(credential: Credential, key_id: KeyId) -> bool:
+def _needs(other: Credential, ending: KeyEntry) -> bool:
+    """L19: whether another credential needs a key that must die in this one.
+
+    Where it is to be doomed: while it is current or pending there. Where it is to be revoked: until it is doomed there too, since its
+    consumers there have an overlap and receipts of their own. Each dooms by itself, so neither waits for the other for ever.
+    """
     try:
-        holding = credential.store.read(credential.path)
+        holding = other.store.read(other.path)
     except RotatorError:
         return True  # it cannot be ruled out, so the key lives
-    entry = holding.record.find(key_id) if holding.record else None
-    return holding.current == key_id or (entry is not None and entry.stage in (Stage.CURRENT, Stage.PENDING))
+    if holding.current == ending.key_id:
+        return True
+    entry = holding.record.find(ending.key_id) if holding.record and not other.read_only else None
+    if entry is None:
+        return False
+    return entry.stage in (Stage.CURRENT, Stage.PENDING) or (ending.doomed_at is not None and entry.doomed_at is None)
+
+
+def _build_unwritten(memory: Memory | None, installation: str) -> Record | None:
+    """L30: the record of a credential whose store is only read, as the journal remembers it. *Vacant* where the next key is to be taken."""
+    if memory is None or memory.generation == 0:
+        return None
+    adopted = memory.adopted
+    if adopted is None:
+        return Record(uid=memory.uid, installation=installation, generation=memory.generation, vacant=True)
+    entry = KeyEntry(adopted.key_id, Stage.CURRENT, adopted.minted_at, generation=memory.generation, promoted_at=adopted.at)
+    return Record(uid=memory.uid, installation=installation, generation=memory.generation, keys=(entry,))
 
 
 def _place(

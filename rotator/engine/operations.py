@@ -251,18 +251,21 @@ class Operations:
                 reason=Reason.MOVED,
             )
         if blocked is not None:
-            _refuse_unless_writable(credential)
             seen = max(
                 [record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)]
             )
             uid = record.uid if record else memory.uid if memory else new_id()
-            claim = store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now(), emptied=facts.current is None)
-            holding = credential.store.commit(credential.path, look.holding, claim)
-            record = holding.record
+            if credential.read_only:  # nothing is written there: the journal takes the key that it finds next
+                record = store.Record(uid, facts.policy.installation, seen, vacant=True)
+            else:
+                claim = store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now(), emptied=facts.current is None)
+                record = credential.store.commit(credential.path, look.holding, claim).record
         assert record is not None
         accepted = Memory(uid=record.uid, generation=record.generation, place=facts.place, recovered=False)
         reason = blocked.reason if isinstance(blocked, do.Park | do.Wait) else Reason.RECOVERED
         self._write(credential.name, SaveMemory(accepted), self._note("adopt", who, reason, None))
+        if credential.read_only:
+            return "the key that the store holds is verified and taken next"
         if record.vacant:
             return "the empty store is accepted: a new key will be minted; keys that it held before live on until you revoke them"
         return f"what the store holds is accepted as generation {record.generation}"

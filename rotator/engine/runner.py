@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep, Wait
+from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep
 from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import EndRetirement, EndRotation, Event, Issuer, Line, SaveView, View
@@ -279,8 +279,6 @@ class Runner:
 
 def decide(look: Look, now: datetime) -> tuple[tuple[KeyId | None, Decision], ...]:
     """The rotation's decision first (key id None), then one for each key that must die."""
-    if look.credential.read_only:
-        return ((None, Wait(Reason.NOT_DUE)),)
     return ((None, decide_rotation(look.facts, now)), *decide_retirements(look.facts, now))
 
 

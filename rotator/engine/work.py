@@ -119,4 +119,4 @@ class Work:
         return SaveRotation(replace(rotation, failures=failures, retry_at=self.now() + pause))
 
     def saw(self, key_id: KeyId, answer: Answer, *, witnessed: bool) -> SaveSightings:
-        return SaveSightings(self.sightings(key_id).after(answer.verdict, answer.at, witnessed=witnessed))
+        return SaveSightings(self.sightings(key_id).after(answer.verdict, answer.at, witnessed=witnessed, tools=answer.tools))

@@ -174,7 +174,7 @@ class Statements:
     add_event: Prepared
 
 
-_MEMORY = ("uid", "generation", "place", "recovered", "swept_at", "orphans")
+_MEMORY = ("uid", "generation", "place", "recovered", "swept_at", "orphans", "adopted")
 _VIEW = (
     "seen_at", "due_at", "next_rotation_at", "expires_at", "phase", "parked", "waiting", "orphan_count", "lane", "lane_rank",
 )  # fmt: skip

@@ -175,6 +175,8 @@ class RetirementStatus(_Answer):
     revoked_at: datetime | None
     last_alive: datetime | None
     first_refused: datetime | None
+    held_by: tuple[str, ...]
+    """other credentials that hold the key, in whatever stage"""
 
 
 class RotationRow(_Answer):
@@ -227,6 +229,8 @@ class Status(_Answer):
     path: str
     issuer: str
     key_id: str | None
+    shared_with: tuple[str, ...]
+    """other credentials that hold the same key, in whatever stage: it is revoked when none needs it any more"""
     generation: int
     minted_at: datetime | None
     age_seconds: float | None

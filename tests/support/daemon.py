@@ -96,11 +96,6 @@ class Site:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ROTATOR_", "XDG_"))}
         return {**kept, "HOME": str(self.home), "PYTHONWARNINGS": "error", "NO_COLOR": "1", **self.added_environ}
 
-    def use(self, store: str, section: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        """Let the credentials that are added from now on have their keys in that store."""
-        self.config["stores"] = {store: dict(section)}
-        self.added_environ.update(environ)
-
     def client(self, name: str, *folders: str) -> str:
         """Add a target for an MCP client that is installed in this home; its name."""
         for folder in folders:

@@ -57,6 +57,15 @@ class Place(Protocol):
     def write(self, path: str, key: Secret) -> None:
         """What an outsider writes, by the command line: the key, and nothing else."""
 
+    def create(self, path: str, key: Secret, **fields: str) -> None:
+        """A secret that was not there, with the key and other fields."""
+
+    def fields(self, path: str) -> Document:
+        """All that a consumer reads."""
+
+    def count_writes(self, path: str) -> int:
+        """How often anybody wrote what consumers read, or moved a label of it."""
+
     def history(self, path: str) -> list[str]:
         """The ids of the keys that consumers could ever read at the path, in their order, a run of one key once."""
 
@@ -89,6 +98,16 @@ class VaultPlace:
 
     def write(self, path: str, key: Secret) -> None:
         self._run("kv", "put", f"-mount={MOUNT}", path, f"{FIELD}=-", stdin=key.reveal())
+
+    def create(self, path: str, key: Secret, **fields: str) -> None:
+        self._run("kv", "put", f"-mount={MOUNT}", path, f"{FIELD}=-", *(f"{k}={v}" for k, v in fields.items()), stdin=key.reveal())
+
+    def fields(self, path: str) -> Document:
+        found: Document = self.server.get(MOUNT, path)
+        return found
+
+    def count_writes(self, path: str) -> int:
+        return self.server.version(MOUNT, path)
 
     def history(self, path: str) -> list[str]:
         versions = self.server.version(MOUNT, path)
@@ -140,13 +159,25 @@ class AwsPlace:
         site.added_environ.update(ENVIRON)
 
     def read(self, path: str) -> Secret:
-        # On moto the default version does not follow AWSCURRENT: tests/contract/stores/test_aws_moto.py.
-        words = ("get-secret-value", "--secret-id", path, "--version-stage", "AWSCURRENT", "--query", "SecretString", "--output", "text")
-        return Secret(json.loads(run_cli(self.url, "secretsmanager", *words))[FIELD])
+        return Secret(self.fields(path)[FIELD])
 
     def write(self, path: str, key: Secret) -> None:
         words = ("put-secret-value", "--secret-id", path, "--secret-string", "file:///dev/stdin")
         run_cli(self.url, "secretsmanager", *words, stdin=json.dumps({FIELD: key.reveal()}))
+
+    def create(self, path: str, key: Secret, **fields: str) -> None:
+        words = ("create-secret", "--name", path, "--secret-string", "file:///dev/stdin")
+        run_cli(self.url, "secretsmanager", *words, stdin=json.dumps({**fields, FIELD: key.reveal()}))
+
+    def fields(self, path: str) -> Document:
+        # On moto the default version does not follow AWSCURRENT: tests/contract/stores/test_aws_moto.py.
+        words = ("get-secret-value", "--secret-id", path, "--version-stage", "AWSCURRENT", "--query", "SecretString", "--output", "text")
+        found: Document = json.loads(run_cli(self.url, "secretsmanager", *words))
+        return found
+
+    def count_writes(self, path: str) -> int:
+        assert self.fake is not None, "only the strict fake counts"
+        return sum(call.writes and call.name == path for call in self.fake.fake.calls)
 
     def history(self, path: str) -> list[str]:
         assert self.fake is not None, "only the strict fake keeps a history"

@@ -18,7 +18,6 @@ from rotator.domain.secret import Secret
 from tests.conftest import find_files, holds_key
 from tests.support.daemon import DaemonProcess, Document, Site, running_daemon, wait_until
 from tests.support.sandbox import SandboxControl, SandboxProcess, build_client, start_sandbox_process
-from tests.support.stores import StoreSite
 
 CALM = {"propagation": 0, "cache_refusals": False, "cache_time": 1, "clock_skew": 0}
 
@@ -151,13 +150,15 @@ class Scene:
 
 
 @contextlib.contextmanager
-def open_stage(folder: Path, *, config: Document | None = None, cache_seconds: int = 1, store: StoreSite | None = None) -> Iterator[Stage]:
-    """A stage with no credential yet, whose keys lie in `store`. Afterwards no key may stand anywhere but in targets."""
+def open_stage(
+    folder: Path, *, config: Document | None = None, cache_seconds: int = 1, furnish: Callable[[Site], object] | None = None
+) -> Iterator[Stage]:
+    """A stage with no credential yet, its site `furnish`ed. Afterwards no key may stand anywhere but in targets."""
     with start_sandbox_process(folder, cache_time=cache_seconds) as sandbox:
         site = build_site(folder, sandbox, cache_seconds)
         site.config.update(config or {})
-        if store is not None:
-            site.use(store.name, store.section, store.environ)
+        if furnish is not None:
+            furnish(site)
         with watching(sandbox) as truth, running_daemon(site) as daemon:
             yield Stage(sandbox, site, daemon, truth)
     leaked = [str(path) for path in find_files(folder) if holds_key(path)]

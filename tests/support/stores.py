@@ -25,6 +25,7 @@ from rotator.stores.vault import VaultStoreConfig
 from rotator.stores.vault.policies import OWN_TOKEN, gather_needs, render_policy
 from tests.support import aws
 from tests.support.aws_fake import REGION
+from tests.support.daemon import Site
 from tests.support.vault import VaultServer, start_dev_vault
 
 MOUNT = "secret"
@@ -39,6 +40,11 @@ class StoreSite(ABC):
     """what stands there"""
     environ: Mapping[str, str]
     """what a process needs to sign in"""
+
+    def furnish(self, site: Site) -> None:
+        """Let the credentials that are added from now on have their keys here."""
+        site.config["stores"] = {self.name: dict(self.section)}
+        site.added_environ.update(self.environ)
 
     @abstractmethod
     def open(self, state: Path) -> Store:

@@ -93,6 +93,12 @@ def _find_concerns(credential: Row) -> Iterator[Block]:
             yield Note(f"{target.get('name')} is {target.get('state')} (holds {holds}{optional}){text}", WARN, indent=2)
     if credential.get("recovered"):
         yield Note("recovered: the journal is newer than the store; nothing is revoked by schedule until `rotator adopt`", WARN, indent=2)
+    if credential.get("shared_with"):
+        names = ", ".join(credential["shared_with"])
+        yield Note(f"its key is also that of {names}: each replaces it for itself, and it is revoked when none needs it", WARN, indent=2)
+    for retirement in credential.get("retirements") or ():
+        if retirement.get("held_by"):
+            yield Note(f"old key {retirement['key_id']} is also held by {', '.join(retirement['held_by'])}", WARN, indent=2)
     if credential.get("orphans"):
         yield Note(f"{count(int(credential['orphans']), 'orphaned key')} to be revoked", WARN, indent=2)
 

@@ -21,7 +21,7 @@ def store(request: pytest.FixtureRequest) -> StoreSite:
 def stage(store: StoreSite, tmp_path: Path) -> Iterator[Stage]:
     # The server outlives the test.
     config = {"installation": f"test-{secrets.token_hex(4)}"}
-    with open_stage(tmp_path, config=config, store=store) as stage:
+    with open_stage(tmp_path, config=config, furnish=store.furnish) as stage:
         stage.control.settings(**CALM)
         yield stage
 

@@ -26,7 +26,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
 
 @pytest.fixture
 def stage(vault: VaultServer, tmp_path: Path) -> Iterator[Stage]:
-    with open_stage(tmp_path, store=VaultSite(vault)) as stage:
+    with open_stage(tmp_path, furnish=VaultSite(vault).furnish) as stage:
         stage.control.settings(**CALM)
         yield stage
 
