@@ -279,7 +279,10 @@ class Runner:
 
 def decide(look: Look, now: datetime) -> tuple[tuple[KeyId | None, Decision], ...]:
     """The rotation's decision first (key id None), then one for each key that must die."""
-    return ((None, decide_rotation(look.facts, now)), *decide_retirements(look.facts, now))
+    rotation = (None, decide_rotation(look.facts, now))
+    if look.credential.read_only:  # L30: an end that was begun when it could be written to is written down there (L19)
+        return (rotation,)
+    return (rotation, *decide_retirements(look.facts, now))
 
 
 def _subject(look: Look, action: Action) -> tuple[str | None, KeyId | None]:

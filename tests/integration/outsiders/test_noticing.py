@@ -1,6 +1,5 @@
-"""That somebody wrote into the store is noticed at once where he says so: by `rotator sync`, or by the hook that a cloud's events call.
-
-Nothing else makes the daemon look here: it polls once an hour. That polling notices it too is what every test in test_keys.py rests on.
+"""That somebody wrote into the store is noticed at once where he says so, by `rotator sync` or by the hook that a cloud's events call, and
+soon where nobody says anything, by polling. Nothing else makes the daemon look here for most of a minute.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def wait_quiet(daemon: DaemonProcess, generation: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vault", "aws"], indirect=True)
-def test_who_is_told_looks(site: Site, place: Place, sandbox: SandboxProcess) -> None:
+def test_a_key_from_outside_is_noticed(site: Site, place: Place, sandbox: SandboxProcess) -> None:
     site.config["engine"] |= {"poll": SELDOM, "resync": SELDOM, "recheck": SELDOM}
     raw = site.key_file("raw")
     site.credential(NAME, "raw", store=STORE)
@@ -59,4 +58,11 @@ def test_who_is_told_looks(site: Site, place: Place, sandbox: SandboxProcess) ->
             tell()
             daemon.wait_for(NAME, lambda status, generation=generation: is_settled(status, generation), 20)
             assert holds(theirs)
-        assert sandbox.control.living("test/") == set()
+    site.config["engine"]["poll"] = "1s"
+    with running_daemon(site) as daemon:
+        wait_quiet(daemon, 3)
+        theirs = sandbox.control.mint()
+        place.write(f"test/{NAME}", theirs)
+        daemon.wait_for(NAME, lambda status: is_settled(status, 4), 20)
+        assert holds(theirs)
+    assert sandbox.control.living("test/") == set()

@@ -11,6 +11,7 @@ from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Holding
 from rotator.domain.record import Adopt, KeyEntry, Stage
 from rotator.stores.memory import MemoryStore
+from tests.support.fakes import NOON
 from tests.unit.engine.conftest import Rig, settled
 
 
@@ -53,8 +54,9 @@ def test_it_lives_while_the_other_credential_holds_it(rig: Rig, shared: KeyId) -
         rig.visit("two")
     assert shared in rig.service.list_alive()
     rig.operations.rotate("two", emergency=False, who="test")
-    rig.live("two", settled)
-    rig.live("one", settled)
+    while {settled(rig.visit("one")), settled(rig.visit("two"))} != {True}:
+        rig.clock.advance(timedelta(seconds=5))
+        assert rig.clock.now() < NOON + timedelta(hours=3), "each waits for the other"
     assert shared not in rig.service.list_alive()
 
 
