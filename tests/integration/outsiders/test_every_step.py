@@ -86,6 +86,8 @@ def test_an_outsider_at_every_step(site: Site, place: Place, sandbox: SandboxPro
         add_credential(site, "alone")
         outsider = Outsider(place, control)
         with running_daemon(site) as daemon:
+            daemon.wait_for("alone", lambda status: is_settled(status, 1))
+            first = daemon.events(credential="alone")[-1]["seq"]
             writes = count_writes(daemon, outsider)
             scenes = [Scene(f"{when}{number:02}", when, number) for number in range(1, writes + 1) for when in ("before", "after")]
             for scene in scenes:
@@ -101,8 +103,10 @@ def test_an_outsider_at_every_step(site: Site, place: Place, sandbox: SandboxPro
                 ensure_theirs(scene, site, place, daemon, consumer)
             assert not consumer.refusals
             assert control.living("test/") == {daemon.status("alone")["key_id"]}
+            steps = [row["action"] for row in daemon.events(credential="alone") if row["phase"] == "outcome" and row["seq"] > first]
             assert control.living("outsider/") == {str(scene.theirs.key_id) for scene in scenes if scene.theirs is not None}
     sys.stdout.write(f"{place.name}: {writes} writes in a rotation and a retirement, an outsider at {len(scenes)} moments\n")
+    sys.stdout.write(f"steps: {', '.join(steps)}\n")
 
 
 def add_credential(site: Site, name: str) -> None:
@@ -117,7 +121,6 @@ def key_file(site: Site, name: str) -> Path:
 def count_writes(daemon: DaemonProcess, outsider: Outsider) -> int:
     """The writes of a rotation that nobody disturbs, up to the death of the old key."""
     scene = Scene("alone", "never", 0)
-    daemon.wait_for("alone", lambda status: is_settled(status, 1))
     outsider.plan([scene])
     daemon.post("/api/v1/credentials/alone/rotate")
     daemon.wait_for("alone", lambda status: is_settled(status, 2))

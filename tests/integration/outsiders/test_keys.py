@@ -14,6 +14,8 @@ import pytest
 from tests.support.places import STORE, Place, open_place
 from tests.support.scenes import Scene, Stage, ensure_stays, held_by, instant, is_settled, open_stage, waiting
 
+pytestmark = pytest.mark.slow
+
 ENGINE = {"catch_up": "1s", "recheck": "1s", "poll": "1s", "lease": "5s", "attempt_base": "1s", "step_base": "1s"}
 
 

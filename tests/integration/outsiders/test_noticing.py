@@ -16,6 +16,8 @@ from tests.support.places import STORE, Place
 from tests.support.sandbox import SandboxProcess
 from tests.support.scenes import instant, is_settled
 
+pytestmark = pytest.mark.slow
+
 NAME = "checkout"
 SELDOM = "1h"
 

@@ -16,6 +16,8 @@ from tests.support.places import STORE, AwsPlace, Place, VaultPlace
 from tests.support.sandbox import SandboxProcess
 from tests.support.scenes import is_settled, parked
 
+pytestmark = pytest.mark.slow
+
 NAME = "checkout"
 PATH = f"test/{NAME}"
 ASKING = 'path "sys/capabilities-self" { capabilities = ["update"] }'

@@ -31,6 +31,8 @@ OVERLAP = 6
 """seconds: far longer than a program takes from its request to its end"""
 LATER = 3
 """seconds after a read its key is used again: longer than the service goes on believing in a key that was revoked"""
+PAUSE = 0.1
+"""seconds between two reads: the machine has other things to do, too"""
 FEWEST = 40
 """reads: fewer prove nothing"""
 
@@ -52,7 +54,7 @@ class Reader:
 
     def run(self) -> None:
         for name in itertools.cycle(NAMES):
-            if self.stop.is_set():
+            if self.stop.wait(PAUSE):
                 return
             try:
                 begun = time.monotonic()
