@@ -16,7 +16,8 @@ from tests.integration.server.conftest import World, is_settled, wait_for
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 STATUS = {
     "name", "kind", "store", "path", "issuer", "key_id", "generation", "minted_at", "age_seconds", "expires_at", "next_rotation_at",
-    "shared_with", "phase", "lane", "compromised", "recovered", "parked", "waiting", "targets", "retirements", "orphans", "rotation", "seen_at",
+    "phase", "lane", "compromised", "recovered", "parked", "waiting", "targets", "retirements", "orphans", "rotation",
+    "seen_at", "shared_with",
 }  # fmt: skip
 
 
