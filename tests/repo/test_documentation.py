@@ -61,6 +61,19 @@ def test_the_messages_of_the_vault_store_stand_in_the_code() -> None:
             assert part.strip() in told, message
 
 
+def test_what_stores_say_stands_in_their_code() -> None:
+    table = (DOCS / "errors.md").read_text().split("## What a store says")[1]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if row.startswith("| ")][2:]
+    assert len(rows) > 12
+    reasons = {str(reason) for reason in Reason}
+    for column, kind in ((1, "vault"), (2, "aws")):
+        code = "".join(file.read_text() for folder in (f"stores/{kind}", "remote") for file in (ROOT / "rotator" / folder).glob("*.py"))
+        told = re.sub(r"\"\n\s+f?\"|\{[^{}]*\}|`", "", code)
+        for row in rows:
+            for message in re.findall(r"`([^`]+)`", row[column]):
+                assert message in reasons or all(part.strip(" ;,") in told for part in message.split("…")), message
+
+
 def test_the_policy_in_the_vault_page_is_the_one_that_is_printed() -> None:
     needs = gather_needs("secret", "millimetric/checkout-read", "rotator/millimetric/checkout-read", writes=True)
     assert f"```hcl\n{render_policy({**needs, **OWN_TOKEN})}```" in (DOCS / "vault.md").read_text()
