@@ -1,15 +1,12 @@
-"""Stores as a daemon's configuration names them, with the outsider at their side: for every suite that runs whole daemons over each kind.
+"""Stores as a daemon's configuration names them, and clients of the test's own: for suites that run the same over every kind.
 
-The servers are real ones on loopback: Vault, moto, and the strict fake of AWS. Each is started once a process of tests, and every place in
-it is used by one test.
+The servers are Vault and the strict fake of AWS, on loopback. Each is started once a process of tests, and every path in it is used by one
+test. Those who read and write them without rotator stand in `places`.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
-import os
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +15,6 @@ from typing import Any
 
 from rotator.daemon import SystemClock
 from rotator.domain.ports import Store
-from rotator.domain.secret import Secret
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.stores.surroundings import Surroundings
 from rotator.stores.vault import VaultStoreConfig
@@ -32,7 +28,7 @@ MOUNT = "secret"
 
 
 class StoreSite(ABC):
-    """One store, and those who read and write it without rotator."""
+    """One store."""
 
     name: str
     """in `stores` of the configuration"""
@@ -50,41 +46,26 @@ class StoreSite(ABC):
     def open(self, state: Path) -> Store:
         """A client of the test's own."""
 
-    @abstractmethod
-    def put(self, path: str, key: Secret, **fields: str) -> None:
-        """An outsider writes a key with the store's own program."""
-
-    @abstractmethod
-    def get(self, path: str) -> Secret | None:
-        """A consumer reads the key with the store's own program."""
-
 
 class EmbeddedSite(StoreSite):
-    """The file in the state folder. It has no outsiders."""
+    """The file in the state folder."""
 
     name, section, environ = "embedded", {"type": "embedded"}, {}
 
     def open(self, state: Path) -> Store:
         return EmbeddedStoreConfig().build(state)
 
-    def put(self, path: str, key: Secret, **fields: str) -> None:
-        raise AssertionError(f"nobody else writes {key.key_id} {sorted(fields)} to {path} of the embedded store")
-
-    def get(self, path: str) -> Secret | None:
-        raise AssertionError(f"nobody else reads {path} of the embedded store")
-
 
 @dataclass
 class VaultSite(StoreSite):
-    """The mount `secret` of a real Vault. Daemons sign in with no more rights below `folder` than docs/vault.md asks for."""
+    """The mount `secret` of a real Vault. Daemons sign in with no other rights than docs/vault.md asks for."""
 
     server: VaultServer
-    folder: str = "*"
     name: str = "vault"
     environ: Mapping[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        needs = {**gather_needs(MOUNT, self.folder, f"rotator/{self.folder}", writes=True), **OWN_TOKEN}
+        needs = {**gather_needs(MOUNT, "*", "rotator/*", writes=True), **OWN_TOKEN}
         self.environ = {"VAULT_TOKEN": self.server.token(render_policy(needs))}
 
     @property
@@ -97,25 +78,6 @@ class VaultSite(StoreSite):
         token.write_text(self.server.root)
         auth = {"type": "token-file", "token_file": str(token)}
         return VaultStoreConfig(**{**self.section, "auth": auth}).build(state, Surroundings(self.name, SystemClock()))
-
-    def put(self, path: str, key: Secret, **fields: str) -> None:
-        self.run("kv", "put", f"-mount={MOUNT}", path, "-", stdin=json.dumps({**fields, "api_key": key.reveal()}))
-
-    def get(self, path: str) -> Secret | None:
-        done = self.run("kv", "get", f"-mount={MOUNT}", "-field=api_key", path, check=False)
-        return Secret(done.stdout.strip()) if done.returncode == 0 else None
-
-    def run(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The `vault` program. Key material goes in by `stdin`, never by a word."""
-        address, root = self.server.address, self.server.root
-        environ = {
-            "PATH": os.environ["PATH"], "HOME": "/nonexistent",
-            "VAULT_ADDR": address, "VAULT_TOKEN": root, "BAO_ADDR": address, "BAO_TOKEN": root,
-        }  # fmt: skip
-        command = [self.server.command[0], *words]
-        done = subprocess.run(command, env=environ, input=stdin, capture_output=True, text=True, timeout=60, check=False)
-        assert not check or done.returncode == 0, f"{words}: {done.stderr}"
-        return done
 
 
 @dataclass
@@ -133,21 +95,6 @@ class AwsSite(StoreSite):
     def open(self, state: Path) -> Store:  # noqa: ARG002  # nothing of it lies there
         return aws.open_store(self.url)
 
-    def put(self, path: str, key: Secret, **fields: str) -> None:
-        text = json.dumps({**fields, "api_key": key.reveal()})
-        aws.run_cli(
-            self.url, "secretsmanager", "put-secret-value", "--secret-id", path, "--secret-string", "file:///dev/stdin", stdin=text
-        )  # fmt: skip
-
-    def get(self, path: str) -> Secret | None:
-        # moto gives the newest version where no stage is named; AWS gives the current one either way.
-        words = ("--secret-id", path, "--version-stage", "AWSCURRENT", "--query", "SecretString", "--output", "text")
-        try:
-            said = aws.run_cli(self.url, "secretsmanager", "get-secret-value", *words)
-        except subprocess.CalledProcessError:
-            return None
-        return Secret(json.loads(said)["api_key"])
-
 
 _vaults: list[VaultServer] = []
 
@@ -164,10 +111,6 @@ def open_vault_site() -> StoreSite:
     return VaultSite(get_vault_server())
 
 
-def open_moto_site() -> StoreSite:
-    return AwsSite(aws.get_moto().url)
-
-
 def open_fake_site() -> StoreSite:
     return AwsSite(aws.get_fake().url)
 
@@ -176,6 +119,5 @@ SITES: Mapping[str, Callable[[], StoreSite]] = {
     "embedded": EmbeddedSite,
     "vault": open_vault_site,
     "aws-fake": open_fake_site,
-    "aws-moto": open_moto_site,
 }
 """Every kind. A new one joins by a class and a line."""

@@ -8,25 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.places import Place, open_place
 from tests.support.scenes import CALM, Stage, open_stage
-from tests.support.stores import SITES, StoreSite
 
 
-@pytest.fixture(params=["vault", "aws-moto"])
-def store(request: pytest.FixtureRequest) -> StoreSite:
-    return SITES[request.param]()
+@pytest.fixture(params=["vault", "moto"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with open_place(request.param) as opened:
+        yield opened
 
 
 @pytest.fixture
-def stage(store: StoreSite, tmp_path: Path) -> Iterator[Stage]:
-    # The server outlives the test.
-    config = {"installation": f"test-{secrets.token_hex(4)}"}
-    with open_stage(tmp_path, config=config, furnish=store.furnish) as stage:
+def stage(place: Place, tmp_path: Path) -> Iterator[Stage]:
+    with open_stage(tmp_path, config={"installation": f"test-{secrets.token_hex(4)}"}, furnish=place.furnish) as stage:
         stage.control.settings(**CALM)
         yield stage
-
-
-@pytest.fixture
-def folder() -> str:
-    """Where in the store the test's credentials lie."""
-    return f"story-{secrets.token_hex(4)}"
