@@ -28,7 +28,7 @@ from rotator.stores.aws.api import Api, Connect
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.document import Document, Move, parse_document, render_document
 from rotator.stores.aws.errors import Exists
-from rotator.stores.aws.looks import Look, names_another
+from rotator.stores.aws.looks import Look, find_left_behind, names_another
 from rotator.stores.aws.names import build_name, gather_prefixes
 from rotator.stores.aws.places import (
     CURRENT,
@@ -214,9 +214,8 @@ class AwsStore:
         entry = look.record.current if look.record else None
         if entry is not None and look.place.current is None:
             return "no current version"
-        left = look.document.find_key(look.place.current)
-        retiring = {key.key_id for key in look.record.retiring} if look.record else set()
-        return f"the earlier key {left} current" if left is not None and left in retiring else None
+        left = find_left_behind(look.record, look.current.key_id if look.current else None)
+        return None if left is None else f"the earlier key {left} current"
 
     def _is_believed(self, path: str, doubt: str) -> bool:
         with self._guard:
