@@ -123,6 +123,24 @@ def test_labels_that_lag_behind_the_record_are_not_a_strangers_work(name: str) -
             continue
 
 
+def test_labels_from_before_a_fence_are_doubted_by_who_made_it() -> None:
+    """Key and record fit, but a promotion that is announced onto the former version would look as if it had been made."""
+    scene, server = SCENES["retire-begun"], get_fake()
+    scene.set()
+    store = open_store(server.url, patience=timedelta(hours=1))
+    seen = store.read(PATH)
+    done = store.commit(PATH, seen, scene.change(seen.record))
+    assert store.read(PATH) == done
+    doubted = 0
+    for lag in range(1, 12):
+        server.fake.lags = {PATH: lag}
+        try:
+            assert store.read(PATH).revision == done.revision, f"lag {lag}"
+        except Unreachable:
+            doubted += 1
+    assert doubted
+
+
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("other", ["note", "retire"])
 def test_of_two_daemons_at_each_call_no_change_is_lost(name: str, other: str) -> None:
