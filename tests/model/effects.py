@@ -55,7 +55,7 @@ class Effects(Looking):
             if kind == "open" and lost.hand == NONE:
                 failed = failed._replace(journal=self._never_opened(failed.journal))
             yield ("fails", r, change), 1, self.with_rep(state, r, failed)
-            if write.means[0] == "lay" and self.world.store == "vault":
+            if write.means[0] == "lay" and self.world.store == "vault" and rep.step[-1]:  # it is taken back by who announced it first
                 yield ("is refused", r, change), 1, self.with_rep(state, r, rep._replace(step=("refused",)))
         heard_nothing = self._aged_by(lost._replace(lag=lagged(lost.lag, write.part, own=True)), write)
         if "lost" in faults:

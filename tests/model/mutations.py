@@ -258,6 +258,7 @@ UNLISTED_TWO = replace(_world({"stall"}, 1, replicas=2, due=1), policy=CANNOT_LI
 ONE = _world(set(), 0, due=1)
 TWO = _world(set(), 0, replicas=2, due=1)
 STALLS = _world({"stall"}, 1, replicas=2, due=1)
+FAILS = _world({"fail"}, 1, replicas=2, due=1)
 FAULTY = _world(set(EFFECT_FAULTS), 1, due=1)
 LATE = _world({"late"}, 1, due=1, amnesia=1)
 ROLLBACK = _world(set(), 0, replicas=2, due=1, rollback=1)
@@ -322,6 +323,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("Vault: the sibling keeps no secret of the current key", _in("vault", OUTSIDER, "current-not-kept"), ("I3",)),
     Mutation("Vault: only the sibling is read", _in("vault", TWO), ("I6",), settled_by_the_sibling_alone),
     Mutation("Vault: tidied before the commit", _in("vault", ABANDON_LATE, "tidied-first"), ("I1",)),
+    Mutation("Vault: what another writer may yet make is taken back", _in("vault", FAILS, "taken-back-always"), ("I6",)),
     Mutation("Vault: what cannot be told counts as not made", _in("vault", OUTSIDER_TWICE), ("I1",), unclear_is_not_made),
     Mutation("AWS: no fence", _in("aws", ROLLBACK_LATE, "no-fence"), ("I1",)),
     Mutation("AWS: AWSCURRENT moved from wherever it is", _in("aws", OUTSIDER, "blind-place"), ("I2",)),

@@ -93,8 +93,8 @@ class TwofoldStore(EmbeddedStore):
 
     def _next_write(self, layout: Layout, seen: Seen, step: tuple[Any, ...], change: Change) -> Write | None:
         match step:
-            case ("announced", key, _):
-                return Write("writes the place", PLACE, ("lay", key), ("lay", key), ("laid", step[2]))
+            case ("announced", key, generation, _is_first):
+                return Write("writes the place", PLACE, ("lay", key), ("lay", key), ("laid", generation))
             case ("laid", _):
                 announced = self.besides[layout.beside].announced
                 if announced is None:  # someone else has written beside: the compare-and-set is lost
@@ -116,6 +116,7 @@ class TwofoldStore(EmbeddedStore):
         comes = _find_new_current(before, composed[0])
         exchanges = comes not in (NONE, number(current))
         is_open = self.is_open(beside, layout.ahead - seen.behind) and step != ("fenced",)
+        announced = ("announced", comes, composed[0].generation, not is_open or "taken-back-always" in self.planted)
         if is_open and beside.announced is not None and not (exchanges and beside.announced[0] == comes) and "no-fence" not in self.planted:
             return Write("fences", PLACE, FENCE, FENCE, ("fenced",))
         if not exchanges:
@@ -123,9 +124,9 @@ class TwofoldStore(EmbeddedStore):
         if _find_current(before) != number(current):
             return None
         if "tidied-first" in self.planted:
-            return Write("commits", RECORD, self._op(composed), ("announce", comes), ("announced", comes, composed[0].generation))
+            return Write("commits", RECORD, self._op(composed), ("announce", comes), announced)
         op, aged = (self._announce(seen.doc, layout.beside, comes, c) if c else () for c in (composed, old))
-        return Write("announces", RECORD, op, ("announce", comes), ("announced", comes, composed[0].generation), aged)
+        return Write("announces", RECORD, op, ("announce", comes), announced, aged)
 
     def _op(self, composed: Composed) -> tuple[Any, ...]:
         return ("beside", self._lay_beside(Beside(*composed)))

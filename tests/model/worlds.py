@@ -70,7 +70,7 @@ QUICK: tuple[World, ...] = (
 
 VAULT: tuple[World, ...] = (
     _one("Vault: routine", ALL_FAULTS, 2, events=events(due=1), store="vault"),
-    _two("Vault: routine, two replicas", frozenset({"crash"}), events=events(due=1), store="vault"),
+    _two("Vault: routine, two replicas", frozenset({"fail"}), events=events(due=1), store="vault"),
     _two("Vault: routine, two replicas, torn looks", events=events(due=1), targets=(TARGET,), store="vault", torn=True),
     _two("Vault: bootstrap", ACCIDENTS, empty=True, store="vault"),
     _two("Vault: leak, two replicas, torn looks", events=events(leak=1), store="vault", torn=True),
