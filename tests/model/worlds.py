@@ -125,7 +125,7 @@ TWOFOLD: tuple[World, ...] = (
         _two(f"{name}: routine, two replicas, twice {' or '.join(sorted(group))}", frozenset(group), 2, events=events(due=1), store=store)
         for name, store, groups in (
             ("Vault", "vault", ({"crash"}, {"lost"}, {"fail"}, {"stall"})),
-            ("AWS", "aws", ({"crash"}, {"lost"}, {STALE}, {STALE, "crash"})),
+            ("AWS", "aws", ({"lost"}, {STALE}, {STALE, "crash"})),
         )
         for group in groups
     ),
@@ -139,7 +139,6 @@ TWOFOLD: tuple[World, ...] = (
     _one("AWS: leak, stale reads, failures", frozenset({STALE, "fail"}), 3, events=events(due=1, leak=1), store="aws"),
     _two("Vault: abandon, two replicas, at most two keys", events=events(due=1, abandon=1), attempts=2, liveness=False, store="vault"),
     _two("Vault: rollback, two replicas", events=events(due=1, rollback=1), store="vault"),
-    _two("AWS: rollback, two replicas", events=events(due=1, rollback=1), store="aws"),
     _two("Vault: write from outside, during a rotation, two replicas", events=events(due=1, outsider=1), store="vault"),
 )
 
