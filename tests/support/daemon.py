@@ -46,7 +46,7 @@ class Site:
     admin_token: str
     cache_time: str = "2s"
     config: Document = field(default_factory=dict)
-    added_environ: dict[str, str] = field(default_factory=dict)
+    added_environ: dict[str, str] = field(default_factory=dict, repr=False)
     """variables that this site's programs run with besides"""
 
     def __post_init__(self) -> None:
