@@ -1,4 +1,4 @@
-"""`python -m bench [rotations] [idle] [startup]`: all of them without a name. Prints tables, or JSON; exit 0 whatever the figures say."""
+"""`python -m bench [startup] [rotations] [vault] [polls] [idle]`: all of them by default. Prints tables or JSON; exit 0 in any case."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import json
 
 from bench.figures import Table, render_table
 from bench.idle import measure_idle
+from bench.polls import measure_polls
 from bench.rotations import measure_rotations
 from bench.startup import measure_startup
 
-NAMES = ("startup", "rotations", "idle")
+NAMES = ("startup", "rotations", "vault", "polls", "idle")
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{', '.join(NAMES)}; default: all")
-    parser.add_argument("--credentials", type=int, nargs="+", help="how many; rotations: 500, idle: 100 1000 10000")
+    parser.add_argument("--credentials", type=int, nargs="+", help="how many; rotations, vault: 500, polls: 1000, idle: 100 1000 10000")
     parser.add_argument("--runs", type=int, default=3, help="runs of rotations, of which the median counts (default 3)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long idle daemons are watched (default 60)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
@@ -40,6 +41,10 @@ def _measure(name: str, options: argparse.Namespace) -> list[Table]:
         return [measure_startup(max(options.runs, 9))]
     if name == "rotations":
         return [measure_rotations(number, options.runs) for number in options.credentials or [500]]
+    if name == "vault":
+        return [measure_rotations(number, options.runs, on_vault=True) for number in options.credentials or [500]]
+    if name == "polls":
+        return [measure_polls(number, options.runs) for number in options.credentials or [1000]]
     return [measure_idle(options.credentials or [100, 1000, 10000], options.seconds)]
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rotator.domain.ports import EndRetirement, EndRotation, Line
 from rotator.domain.reasons import Reason
@@ -66,7 +67,10 @@ def main() -> None:
     try:
         _answer(_measure(lambda: endings.wait(rotations=len(runtime.engine.credentials))))
         for _ in sys.stdin:
-            _answer(_measure(lambda: _rotate_all(runtime, endings)))
+            before = count_calls(runtime, "vault")
+            figures = _measure(lambda: _rotate_all(runtime, endings))
+            calls = {name: count - before.get(name, 0) for name, count in count_calls(runtime, "vault").items()}
+            _answer({**figures, "vault": calls})
     finally:
         wakeups.stop()
         runtime.engine.stop()
@@ -90,7 +94,18 @@ def _measure(run: object) -> dict[str, float]:
     return {"wall": time.monotonic() - started, "cpu": cpu}
 
 
-def _answer(document: dict[str, float]) -> None:
+def count_calls(runtime: Runtime, remote: str) -> dict[str, int]:
+    """Operation → calls to that remote so far, as the daemon's own metrics have them."""
+    counts: dict[str, int] = {}
+    for family in runtime.metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == "rotator_remote_requests_total" and sample.labels["remote"] == remote:
+                operation = sample.labels["operation"]
+                counts[operation] = counts.get(operation, 0) + int(sample.value)
+    return counts
+
+
+def _answer(document: dict[str, Any]) -> None:
     print(json.dumps(document), flush=True)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ from rotator.wiring.logs import configure_logs
 # Whether an example is slow is the machine's doing: what must be fast is measured by `make bench`.
 settings.register_profile("rotator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rotator")
+
+# A run in the background, or under nohup, inherits signals that are ignored, and so would every process that tests start and signal.
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 KEY_SHAPED = re.compile(rb"(?<![A-Za-z0-9])(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
 TARGET_NAMES = re.compile(

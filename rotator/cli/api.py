@@ -59,6 +59,31 @@ def post_leak(client: DaemonClient, report: dict[str, Any]) -> list[Row]:
     return _rows(client.post(f"{_ROOT}/leak", report), "accepted")
 
 
+def post_key(client: DaemonClient, credential: str, body: dict[str, Any]) -> Row:
+    """Hand a key in for a credential: `{"key": …}`. What became of it."""
+    try:
+        return _row(client.post(f"{_ROOT}/credentials/{quote(credential, safe='')}/submit", body))
+    finally:
+        body.clear()
+
+
+def post_spares(client: DaemonClient, issuer: str, body: dict[str, Any]) -> list[Row]:
+    """Add keys to a pool: `{"keys": […], "project": …}`. What became of each."""
+    return _rows(client.post(f"{_ROOT}/pools/{quote(issuer, safe='')}/spares", body), "received")
+
+
+def post_strike(client: DaemonClient, issuer: str, key_id: str) -> Row:
+    """Strike a spare key off a pool."""
+    return _row(client.post(f"{_ROOT}/pools/{quote(issuer, safe='')}/strike", {"key_id": key_id}))
+
+
+def fetch_pools(client: DaemonClient, issuer: str | None) -> list[Row]:
+    """The spare keys of one pool, or of all."""
+    if issuer is None:
+        return _rows(client.get(f"{_ROOT}/pools"), "pools")
+    return [_row(client.get(f"{_ROOT}/pools/{quote(issuer, safe='')}/spares"))]
+
+
 def fetch_rotation(client: DaemonClient, rotation: str) -> Row:
     """One rotation."""
     return _row(client.get(f"{_ROOT}/rotations/{quote(rotation, safe='')}"))

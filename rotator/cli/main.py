@@ -27,6 +27,8 @@ SECTIONS = MappingProxyType(
         "Act": {
             "rotate": Entry("rotator.cli.rotating", "rotate", "Replace a credential's key now."),
             "leak": Entry("rotator.cli.leaking", "leak", "Report a leaked key: replace, revoke and prove it dead."),
+            "submit": Entry("rotator.cli.supplying", "submit", "Hand in a key that a person minted for a credential."),
+            "pool": Entry("rotator.cli.supplying", "pool", "Add spare keys to a pool, or list them."),
             "sync": Entry("rotator.cli.acting", "sync", "Bring targets to the current key, without rotating."),
             "retry": Entry("rotator.cli.acting", "retry", "Look again now at what is parked or waits after a failure."),
             "abandon": Entry("rotator.cli.acting", "abandon", "Give the open rotation up, before its key is promoted."),

@@ -10,6 +10,7 @@
     │   ├── Refused                 the remote understood and said no
     │   └── IllegalTransition       the record forbids this change, whoever asks
     ├── NeedsHuman                  parked until a person or the facts change (exit 4)
+    │   └── KeyWanted               the issuer gives out what people bring, and has no key that fits
     └── Misconfigured               the user's configuration, or a file it names, is wrong (exit 3)
         └── MalformedKey            a string is not of the shape {kind}_{env}_{prefix}_{secret}
 
@@ -88,6 +89,12 @@ class NeedsHuman(RotatorError):
     """Only a person can take this on."""
 
     exit_code = 4
+
+
+class KeyWanted(NeedsHuman):
+    """The issuer makes no keys itself, and a person has yet to bring one that fits. Nothing failed: no attempt is counted for it."""
+
+    reason = Reason.KEY_WANTED
 
 
 class Misconfigured(RotatorError):

@@ -95,8 +95,10 @@ class Sightings:
     ever_refused: bool = False
     unknowns: int = 0
     """unknown answers in a row"""
+    tools: tuple[str, ...] | None = None
+    """the tools it listed when it last said so (L12); None: it never did"""
 
-    def after(self, answer: Verdict, at: datetime, *, witnessed: bool) -> Sightings:
+    def after(self, answer: Verdict, at: datetime, *, witnessed: bool, tools: tuple[str, ...] | None = None) -> Sightings:
         """These sightings with one more answer. Pure."""
         if answer is Verdict.ALIVE:
             return replace(
@@ -108,6 +110,7 @@ class Sightings:
                 first_refused=None,
                 refusals=(),
                 unknowns=0,
+                tools=self.tools if tools is None else tools,
             )
         if answer is Verdict.UNKNOWN:
             return replace(self, asked_at=at, answer=answer, unknowns=self.unknowns + 1)
@@ -187,6 +190,16 @@ class Retirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """The current key of a credential whose store is only read (L30): what a record would say of it."""
+
+    key_id: KeyId
+    minted_at: datetime
+    at: datetime
+    """since when it counts as current"""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What the journal remembers of a credential beyond its open processes."""
 
@@ -200,6 +213,8 @@ class Memory:
     swept_at: datetime | None = None
     orphans: tuple[Orphan, ...] = ()
     """found by the last sweep, not yet doomed"""
+    adopted: Adopted | None = None
+    """of a credential whose store is only read"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +257,16 @@ class Facts:
     preflight_problem: str | None = None
     preflight_lasts: bool = False
     """it does not go away by itself, or has not for minutes"""
+    preflight_reason: Reason = Reason.PREFLIGHT_FAILED
+    """what to park for: an issuer that waits for a person has its own word"""
+    revocable: frozenset[KeyId] | None = None
+    """of the keys that must die those whose own issuer can revoke; None: as the policy says"""
     orphans_wait: bool = False
     """the issuer failed to list or to end orphans a moment ago: everything else goes on meanwhile"""
+
+    def can_revoke(self, key_id: KeyId) -> bool:
+        """Whether the issuer that minted a key, which need not be today's, can revoke it (L5, L21)."""
+        return self.policy.can_revoke if self.revocable is None else key_id in self.revocable
 
     def seen(self, key_id: KeyId) -> Sightings:
         """What probes have told of a key; empty if it was never probed."""

@@ -7,7 +7,7 @@ absence is data, not being able to look is `Unreachable`. All calls block, are s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from rotator.domain.facts import Level, Memory, Retirement, Rotation, Sightings, Verdict
 from rotator.domain.keys import KeyId, Kind
 from rotator.domain.reasons import Reason
-from rotator.domain.record import Change, Record
+from rotator.domain.record import Change, Record, Spare
 from rotator.domain.secret import Secret
 
 
@@ -90,6 +90,10 @@ class Abilities:
     revoke: bool = True
 
 
+def _nobody(_key_id: KeyId) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class MintOrder:
     """What a new key should be."""
@@ -99,6 +103,10 @@ class MintOrder:
     kind: Kind
     env: str
     project: str | None = None
+    credential: str = ""
+    """whose key it will be"""
+    find_holder: Callable[[KeyId], str | None] = field(default=_nobody, compare=False)
+    """the credential that is known to hold a key already, in whatever stage: no such key is given out again"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,8 @@ class ListedKey:
     label: str
     reference: str | None
     revoked: bool
+    secret: Secret | None = None
+    """where the issuer still has it: a lost key can then be watched until it is dead, whoever ends it"""
 
 
 @runtime_checkable
@@ -130,7 +140,7 @@ class Issuer(Protocol):
 
     def mint(self, order: MintOrder) -> Issued:
         """A new key with the order's label. Never repeated by itself. Raises `AnswerLost` where it may have been minted, `Unreachable`
-        where it surely was not, `RateLimited`, `Refused`, `NeedsHuman` (parks)."""
+        where it surely was not, `RateLimited`, `Refused`, `NeedsHuman` (parks), `KeyWanted` (nothing was done, a person must bring one)."""
 
     def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
         """Every key whose label starts so, revoked ones too. Reads only; repeated where an answer is lost."""
@@ -138,8 +148,52 @@ class Issuer(Protocol):
     def revoke(self, key_id: KeyId, reference: str | None) -> None:
         """End a key. Idempotent: revoking a revoked or unknown key is success. Raises `AnswerLost`, `Unreachable`, `RateLimited`."""
 
-    def check(self) -> None:
-        """Preflight: raises what a mint would raise now, and mints nothing."""
+    def settle(self, label: str) -> None:
+        """The key minted under that label stands in its credential's record: what was kept to find it again may go.
+
+        Idempotent; an unknown label is success. Raises `AnswerLost`, `Unreachable`, `Conflict`.
+        """
+
+    def check(self, order: MintOrder) -> None:
+        """Preflight: raises what this mint would raise now, and mints nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What people brought for an issuer that makes no keys itself."""
+
+    spares: tuple[Spare, ...]
+    usable: tuple[KeyId, ...]
+    """those that may still be given out: neither reserved nor too old"""
+    low_water: int = 0
+    """people are told when fewer than this are usable"""
+
+
+@runtime_checkable
+class Supplied(Protocol):
+    """Beside `Issuer`, of one that gives out keys that people bring. Each key is verified before it is added."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all its credentials draw from one lot; else each has its own, and a key is brought for one of them by name."""
+
+    def add(self, credential: str, secret: Secret, by: str, project: str | None) -> None:
+        """Lay a key down (of a shared lot: whatever the credential). Raises `Refused` for one that is there already, `Unreachable`."""
+
+    def find_secret(self, credential: str, key_id: KeyId) -> Secret | None:
+        """The secret of a key that was brought and has not left yet. Raises `Unreachable`, `NeedsHuman`."""
+
+    def strike(self, credential: str, key_id: KeyId, label: str) -> Secret:
+        """Take one key out of what may be given out, for good; it stays, under that label, until it is settled. Idempotent.
+
+        Raises `Refused` where it is not there or was taken for an attempt, `AnswerLost`, `Unreachable`.
+        """
+
+    def read_supplies(self, credential: str) -> Supplies:
+        """What there is now. Raises `Unreachable`, `NeedsHuman`."""
+
+    def find_usable(self) -> int | None:
+        """How many keys could be given out when it was last looked; None: not looked yet, or it is not one lot. Never blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +424,8 @@ class View:
     """(reason, until, names) of everything that ends by itself"""
     orphans: int = 0
     lane: str = "routine"
+    blind: bool = False
+    """the store could not be read: the journal keeps what it has of `keys`, the times of rotation and expiry, `phase`, `orphans`, `lane`"""
 
 
 Line = (
@@ -419,5 +475,5 @@ class Journal(Protocol):
     def audit_head(self) -> str:
         """The hash of the newest line of the audit trail."""
 
-    def find_holders(self, key_id: KeyId) -> Sequence[str]:
-        """The credentials whose last look showed this key as current or pending."""
+    def find_holders(self, key_id: KeyId, *, any_stage: bool = False) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending, or (`any_stage`) at all."""

@@ -34,6 +34,16 @@ class Reason(StrEnum):
     MALFORMED_FILE = "malformed-file"
     """a target's file cannot be parsed in its client's dialect"""
 
+    # Why a key that a person brought is not taken
+    WRONG_KIND = "wrong-kind"
+    """the key is of a kind or environment that nothing here asked for"""
+    ALREADY_KNOWN = "already-known"
+    """the key waits, is held, or is being ended here already"""
+    NOT_ALIVE = "not-alive"
+    """the service refuses the key"""
+    UNVERIFIED = "unverified"
+    """the service did not say whether the key works"""
+
     # Why a rotation was opened
     BOOTSTRAP = "bootstrap"
     """the credential never had a key"""
@@ -137,5 +147,9 @@ class Reason(StrEnum):
     """the credential has no issuer that can mint"""
     PREFLIGHT_FAILED = "preflight-failed"
     """the store or a required target could not take a new key, so none is minted"""
+    POOL_EMPTY = "pool-empty"
+    """the pool has no spare key that fits"""
+    KEY_WANTED = "key-wanted"
+    """a person must mint the key and hand it in"""
     CANNOT_ROLL_BACK = "cannot-roll-back"
     """the key to go back to is doomed, dead or gone (L28)"""

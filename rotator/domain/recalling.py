@@ -7,17 +7,18 @@ for lines that the journal took: what it refuses (the end of what it does not kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
+from rotator.domain.facts import Memory, Retirement, Rotation, Sightings
+from rotator.domain.keys import KeyId
 from rotator.domain.ports import (
     DropSightings,
     EndRetirement,
     EndRotation,
     Event,
     Line,
+    Placement,
     Recollection,
     SaveMemory,
     SavePlacement,
@@ -30,68 +31,60 @@ from rotator.domain.ports import (
 
 def carry_on(known: Recollection, lines: Iterable[Line]) -> Recollection:
     """What is known after `lines` of one commit, in their order. Rows stand in the order in which a journal gives them."""
+    notes = _Notes(known)
     for line in lines:
-        known = _CARRIERS[type(line)](known, line)
-    return known
+        notes.take(line)
+    return notes.build()
 
 
-def _save_memory(known: Recollection, line: SaveMemory) -> Recollection:
-    return replace(known, memory=line.memory)
+class _Notes:
+    """A recollection taken apart, so that many lines cost little more than one: it is built anew once."""
 
+    def __init__(self, known: Recollection) -> None:
+        self.memory: Memory | None = known.memory
+        self.rotation: Rotation | None = known.rotation
+        self.retirements: dict[str, Retirement] = {row.id: row for row in known.retirements}
+        self.sightings: dict[KeyId, Sightings] = {row.key_id: row for row in known.sightings}
+        self.placements: dict[str, Placement] = {row.target: row for row in known.placements}
+        self.newest_line: datetime | None = known.newest_line
+        self.next_rotation_at: datetime | None = known.next_rotation_at
 
-def _save_view(known: Recollection, line: SaveView) -> Recollection:
-    return replace(known, next_rotation_at=line.view.next_rotation_at, newest_line=_newest(known, line.view.seen_at))
+    def take(self, line: Line) -> None:  # one line a kind of line
+        match line:
+            case Event():
+                self._meet(line.at)
+            case SaveSightings():
+                self.sightings[line.sightings.key_id] = line.sightings
+            case DropSightings():
+                self.sightings.pop(line.key_id, None)
+            case SaveView():
+                if not line.view.blind:
+                    self.next_rotation_at = line.view.next_rotation_at
+                self._meet(line.view.seen_at)
+            case SavePlacement():
+                self.placements[line.placement.target] = line.placement
+            case SaveMemory():
+                self.memory = line.memory
+            case SaveRotation():
+                self.rotation = line.rotation
+            case EndRotation():
+                if self.rotation is not None and self.rotation.id == line.id:
+                    self.rotation = None
+            case SaveRetirement():
+                self.retirements[line.retirement.id] = line.retirement
+            case EndRetirement():
+                self.retirements.pop(line.id, None)
 
+    def build(self) -> Recollection:
+        return Recollection(
+            memory=self.memory,
+            rotation=self.rotation,
+            retirements=tuple(sorted(self.retirements.values(), key=lambda row: (row.opened_at, row.id))),
+            sightings=tuple(sorted(self.sightings.values(), key=lambda row: str(row.key_id))),
+            placements=tuple(sorted(self.placements.values(), key=lambda row: row.target)),
+            newest_line=self.newest_line,
+            next_rotation_at=self.next_rotation_at,
+        )
 
-def _save_rotation(known: Recollection, line: SaveRotation) -> Recollection:
-    return replace(known, rotation=line.rotation)
-
-
-def _end_rotation(known: Recollection, line: EndRotation) -> Recollection:
-    ended = known.rotation is not None and known.rotation.id == line.id
-    return replace(known, rotation=None) if ended else known
-
-
-def _save_retirement(known: Recollection, line: SaveRetirement) -> Recollection:
-    rows = [*(row for row in known.retirements if row.id != line.retirement.id), line.retirement]
-    return replace(known, retirements=tuple(sorted(rows, key=lambda row: (row.opened_at, row.id))))
-
-
-def _end_retirement(known: Recollection, line: EndRetirement) -> Recollection:
-    return replace(known, retirements=tuple(row for row in known.retirements if row.id != line.id))
-
-
-def _save_sightings(known: Recollection, line: SaveSightings) -> Recollection:
-    rows = [*(row for row in known.sightings if row.key_id != line.sightings.key_id), line.sightings]
-    return replace(known, sightings=tuple(sorted(rows, key=lambda row: str(row.key_id))))
-
-
-def _drop_sightings(known: Recollection, line: DropSightings) -> Recollection:
-    return replace(known, sightings=tuple(row for row in known.sightings if row.key_id != line.key_id))
-
-
-def _save_placement(known: Recollection, line: SavePlacement) -> Recollection:
-    rows = [*(row for row in known.placements if row.target != line.placement.target), line.placement]
-    return replace(known, placements=tuple(sorted(rows, key=lambda row: row.target)))
-
-
-def _note(known: Recollection, line: Event) -> Recollection:
-    return replace(known, newest_line=_newest(known, line.at))
-
-
-def _newest(known: Recollection, at: datetime) -> datetime:
-    return at if known.newest_line is None else max(known.newest_line, at)
-
-
-_CARRIERS: Mapping[type, Callable[[Recollection, Any], Recollection]] = {
-    SaveMemory: _save_memory,
-    SaveView: _save_view,
-    SaveRotation: _save_rotation,
-    EndRotation: _end_rotation,
-    SaveRetirement: _save_retirement,
-    EndRetirement: _end_retirement,
-    SaveSightings: _save_sightings,
-    DropSightings: _drop_sightings,
-    SavePlacement: _save_placement,
-    Event: _note,
-}
+    def _meet(self, at: datetime) -> None:
+        self.newest_line = at if self.newest_line is None else max(self.newest_line, at)

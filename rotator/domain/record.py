@@ -2,7 +2,7 @@
 
 `apply(record, change)` is the one place that says which change is legal; every store that keeps the record as a document calls it under
 its compare-and-set, so a lost race or a stalled replica can never write what the rules forbid. It holds no secret: those lie in the
-store's own fields, and only `Stage` and `Adopt` bring one along.
+store's own fields, and only `StageKey`, `Adopt`, `RetireOrphan`, `RetireSpare` and `AddSpare` bring one along.
 
     pending ──Promote──▶ current ──(displaced)──▶ retiring ──Doom, then Forget──▶ gone
        └───────────────Retire────────────────────────▲  └──Promote (rollback, never a doomed one)──▶ current
@@ -80,8 +80,23 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class Spare:
+    """A key that a person brought, for an issuer to give out: in a pool, or handed in for one credential. Instants are aware UTC."""
+
+    key_id: KeyId
+    added_at: datetime
+    by: str
+    """who brought it"""
+    project: str | None = None
+    """the project that it is said to belong to; None: not said"""
+    label: str | None = None
+    """the label of the attempt that it is reserved for; it is free again only to that one"""
+    reserved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """Everything about a credential that must survive the loss of every journal."""
+    """Everything about a credential that must survive the loss of every journal. A pool's record has spares and nothing else."""
 
     uid: str
     installation: str
@@ -96,6 +111,13 @@ class Record:
     """(journal id, head of its audit chain)"""
     vacant: bool = False
     """a person accepted that the store lost its keys: the next one is bootstrapped (L6)"""
+    spares: tuple[Spare, ...] = ()
+    """keys that wait to be given out, oldest first"""
+
+    @property
+    def key_ids(self) -> frozenset[KeyId]:
+        """Every key whose secret is kept beside the record."""
+        return frozenset(k.key_id for k in self.keys) | frozenset(s.key_id for s in self.spares)
 
     @property
     def current(self) -> KeyEntry | None:
@@ -115,6 +137,10 @@ class Record:
     def find(self, key_id: KeyId) -> KeyEntry | None:
         """The entry of a key, in whatever stage."""
         return next((k for k in self.keys if k.key_id == key_id), None)
+
+    def find_spare(self, key_id: KeyId) -> Spare | None:
+        """A spare by its key."""
+        return next((s for s in self.spares if s.key_id == key_id), None)
 
     def is_doomed(self, key_id: KeyId) -> bool:
         """Whether a key is condemned, in a stage or as an orphan: it is never made current again."""
@@ -216,6 +242,24 @@ class DoomOrphan:
 
 
 @dataclass(frozen=True, slots=True)
+class RetireOrphan:
+    """Condemn a key that no stage holds and whose secret is known: it stays readable, doomed, until it is proven dead."""
+
+    entry: KeyEntry
+    secret: Secret = field(compare=False)
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RetireSpare:
+    """Condemn a spare that was struck off: this credential sees to its end. `entry.attempt` is what its issuer keeps it by, no attempt."""
+
+    entry: KeyEntry
+    secret: Secret = field(compare=False)
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetOrphan:
     """The orphan is revoked."""
 
@@ -262,9 +306,35 @@ class NoteAudit:
     head: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddSpare:
+    """Lay down a key to be given out later; creates the record where there is none."""
+
+    spare: Spare
+    secret: Secret = field(compare=False)
+    uid: str
+    installation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveSpare:
+    """Take a free spare for one attempt to mint, for good."""
+
+    key_id: KeyId
+    label: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DropSpare:
+    """Drop a spare and its secret: its key stands in its credential's record, or a person struck it off."""
+
+    key_id: KeyId
+
+
 Change = (
     OpenAttempt | CloseAttempt | StageKey | Describe | Promote | Retire | Adopt | Doom | Forget | MarkCompromised | DoomOrphan
-    | ForgetOrphan | Swept | NoteLost | ClearLost | Claim | NoteAudit
+    | RetireOrphan | RetireSpare | ForgetOrphan | Swept | NoteLost | ClearLost | Claim | NoteAudit | AddSpare | ReserveSpare | DropSpare
 )  # fmt: skip
 
 
@@ -276,6 +346,8 @@ def apply(record: Record | None, change: Change) -> Record:
         return _adopt(record, change)
     if isinstance(change, Claim):
         return _claim(record, change)
+    if isinstance(change, AddSpare):
+        return _add_spare(record, change)
     if record is None:
         raise IllegalTransition(f"{type(change).__name__}: the store holds no record of this credential")
     return _CHANGES[type(change)](record, change)
@@ -388,6 +460,25 @@ def _doom_orphan(record: Record, change: DoomOrphan) -> Record:
     return replace(record, orphans=(*(o for o in record.orphans if o.key_id != orphan.key_id), orphan))
 
 
+def _retire_orphan(record: Record, change: RetireOrphan) -> Record:
+    entry = change.entry
+    condemned = _doom_orphan(record, DoomOrphan(Orphan(entry.key_id, entry.attempt or "")))
+    return _condemn(_forget_orphan(condemned, ForgetOrphan(entry.key_id)), entry, change.at)
+
+
+def _retire_spare(record: Record, change: RetireSpare) -> Record:
+    entry = change.entry
+    if record.find(entry.key_id) is not None:
+        raise IllegalTransition(f"key {entry.key_id} stands in the store: it is no spare any more")
+    return _condemn(record, entry, change.at)
+
+
+def _condemn(record: Record, entry: KeyEntry, at: datetime) -> Record:
+    """With a key that was never current here and never will be: it stays readable until it is proven dead."""
+    entry = replace(entry, stage=Stage.RETIRING, generation=0, promoted_at=None, retired_at=at, doomed_at=at)
+    return replace(record, keys=(*record.keys, entry))
+
+
 def _forget_orphan(record: Record, change: ForgetOrphan) -> Record:
     return replace(record, orphans=tuple(o for o in record.orphans if o.key_id != change.key_id))
 
@@ -420,6 +511,37 @@ def _note_audit(record: Record, change: NoteAudit) -> Record:
     return replace(record, audit=(*((j, h) for j, h in record.audit if j != change.journal), (change.journal, change.head)))
 
 
+def _add_spare(record: Record | None, change: AddSpare) -> Record:
+    spare = change.spare
+    if record is None:
+        record = Record(uid=change.uid, installation=change.installation, vacant=True)
+    if record.installation != change.installation:
+        raise IllegalTransition(f"the store's record belongs to installation {record.installation!r}: its spares are not ours")
+    if spare.key_id in record.key_ids or record.is_doomed(spare.key_id):
+        raise IllegalTransition(f"key {spare.key_id} stands in the store already: it is no new spare")
+    return replace(record, spares=(*record.spares, replace(spare, label=None, reserved_at=None)))
+
+
+def _reserve_spare(record: Record, change: ReserveSpare) -> Record:
+    spare = _get_spare(record, change.key_id)
+    if spare.label is not None:
+        raise IllegalTransition(f"spare {spare.key_id} is reserved: it is free again only to the attempt that has it")
+    taken = replace(spare, label=change.label, reserved_at=change.at)
+    return replace(record, spares=tuple(taken if s.key_id == spare.key_id else s for s in record.spares))
+
+
+def _drop_spare(record: Record, change: DropSpare) -> Record:
+    spare = _get_spare(record, change.key_id)
+    return replace(record, spares=tuple(s for s in record.spares if s.key_id != spare.key_id))
+
+
+def _get_spare(record: Record, key_id: KeyId) -> Spare:
+    spare = record.find_spare(key_id)
+    if spare is None:
+        raise IllegalTransition(f"the store holds no spare {key_id}")
+    return spare
+
+
 def _get(record: Record, key_id: KeyId) -> KeyEntry:
     entry = record.find(key_id)
     if entry is None:
@@ -441,9 +563,13 @@ _CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
     Forget: _forget,
     MarkCompromised: _mark_compromised,
     DoomOrphan: _doom_orphan,
+    RetireOrphan: _retire_orphan,
+    RetireSpare: _retire_spare,
     ForgetOrphan: _forget_orphan,
     Swept: _swept,
     NoteLost: _note_lost,
     ClearLost: _clear_lost,
     NoteAudit: _note_audit,
+    ReserveSpare: _reserve_spare,
+    DropSpare: _drop_spare,
 }

@@ -88,7 +88,7 @@ def decide_retirement(facts: Facts, entry: KeyEntry, now: datetime) -> Decision:
         return Do(OpenRetirement(entry.key_id, _why(entry)))
     # A restored store forgets the doom of a key that was revoked: it is condemned again.
     # An acknowledged revoke without effect is asked for again.
-    if entry.doomed_at is None or (facts.policy.can_revoke and (row.revoked_at is None or is_outlived(facts, row))):
+    if entry.doomed_at is None or (facts.can_revoke(entry.key_id) and (row.revoked_at is None or is_outlived(facts, row))):
         objection = objects(facts, entry, now)
         if objection is not None:
             return objection

@@ -105,7 +105,14 @@ def settle_outsider(facts: Facts, now: datetime) -> Decision | None:
         )
     seen = facts.seen(key)
     if seen.answer is Verdict.ALIVE and not (facts.record is not None and facts.record.is_doomed(key)):
-        return Do(Adopt(key))
+        extra = _find_extra_tools(facts, seen.tools)
+        if not extra:
+            return Do(Adopt(key))
+        return Park(
+            Reason.BROADER_THAN_DECLARED,
+            f"key {key} was written from outside and lists tools beyond kind {facts.policy.kind}: {', '.join(extra)}; add them to "
+            "`allowed_tools` if that is meant, or put a narrower key there",
+        )
     if may_probe(facts, key, now):
         return Do(Probe(key))
     if seen.answer is Verdict.UNKNOWN:
@@ -310,10 +317,7 @@ def verify(facts: Facts, pending: KeyEntry, now: datetime) -> Decision | None:
 
 def check_power(facts: Facts, pending: KeyEntry) -> Decision | None:
     """L12: no more powerful than declared. What could not be read is unchecked."""
-    record = facts.record
-    former = record.current.tools if record and record.current and record.current.tools else ()
-    allowed = PUBLISHED_TOOLS[facts.policy.kind] | set(former) | facts.policy.allowed_tools
-    extra = sorted(set(pending.tools or ()) - allowed)
+    extra = _find_extra_tools(facts, pending.tools)
     if not extra:
         return None
     return Park(
@@ -321,6 +325,12 @@ def check_power(facts: Facts, pending: KeyEntry) -> Decision | None:
         f"key {pending.key_id} lists tools beyond kind {facts.policy.kind}: {', '.join(extra)}; add them to `allowed_tools` if that is "
         "meant, or run `rotator abandon`",
     )
+
+
+def _find_extra_tools(facts: Facts, tools: tuple[str, ...] | None) -> list[str]:
+    record = facts.record
+    former = record.current.tools if record and record.current and record.current.tools else ()
+    return sorted(set(tools or ()) - PUBLISHED_TOOLS[facts.policy.kind] - set(former) - facts.policy.allowed_tools)
 
 
 def mint(facts: Facts, now: datetime) -> Decision | None:
@@ -352,6 +362,22 @@ def drop_idle_attempt(facts: Facts, _now: datetime) -> Decision | None:
     return Do(CloseAttempt(record.attempt.id, failed=False))
 
 
+def tell_orphans(facts: Facts, now: datetime) -> Decision | None:
+    """L7, L21: an orphan that its issuer cannot revoke holds nothing up, and a person is told of it."""
+    record = facts.record
+    orphans = () if record is None or facts.policy.can_revoke else tuple(o for o in record.orphans if o.key_id != facts.current)
+    if not orphans:
+        return None
+    names = ", ".join(sorted(str(o.key_id) for o in orphans))
+    swept_at = facts.memory.swept_at if facts.memory else None
+    until = max(swept_at + facts.policy.sweep_every, now) if swept_at is not None else None
+    return Park(
+        Reason.REVOKE_BY_HAND,
+        f"minted, lost, and the issuer cannot revoke: revoke {names} in the dashboard; it ends when the issuer lists it as revoked",
+        until=until,
+    )
+
+
 def _cannot_mint(facts: Facts, rotation: Rotation, now: datetime) -> Decision | None:
     if not facts.policy.can_mint:
         return Park(
@@ -370,6 +396,8 @@ def _cannot_mint(facts: Facts, rotation: Rotation, now: datetime) -> Decision | 
         )
     if facts.preflight_problem is not None and not facts.preflight_lasts:
         return Wait(Reason.PREFLIGHT_FAILED, names=(facts.preflight_problem,))
+    if facts.preflight_problem is not None and facts.preflight_reason is not Reason.PREFLIGHT_FAILED:
+        return Park(facts.preflight_reason, facts.preflight_problem)
     if facts.preflight_problem is not None:
         return Park(Reason.PREFLIGHT_FAILED, f"nothing is minted that can't be put anywhere: {facts.preflight_problem}")
     if rotation.retry_at is not None and rotation.retry_at > now:
@@ -437,4 +465,5 @@ CHECKS: tuple[Check, ...] = (
     roll_back,  # L28
     take_pending_on,  # L11-L13
     mint,  # L3, L7-L9
+    tell_orphans,  # L7, L21
 )

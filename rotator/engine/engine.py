@@ -112,7 +112,7 @@ class Engine:
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._broken: dict[str, tuple[datetime, str]] = {}
-        observer = Observer(journal, clock, self.mind, timing, self.find_credential)
+        observer = Observer(journal, clock, self.mind, timing, self.find_credential, self.find_issuer)
         self.runner = Runner(observer, hooks.on_step, self._on_ended)
 
     @property
@@ -123,6 +123,10 @@ class Engine:
     def find_credential(self, name: str) -> Credential | None:
         """A credential by name."""
         return self._credentials.get(name)
+
+    def find_issuer(self, name: str) -> Issuer | None:
+        """An issuer by its configured name."""
+        return self.runner.issuers.get(name)
 
     def set_credentials(
         self,

@@ -11,10 +11,10 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import AttemptView, Facts, Memory, Sightings, TargetFact
 from rotator.domain.keys import KeyId, Kind
-from rotator.domain.ports import Clock, Holding, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
+from rotator.domain.ports import Clock, Holding, Issuer, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
 from rotator.domain.reasons import Reason
 from rotator.domain.recalling import carry_on
-from rotator.domain.record import Record, Stage
+from rotator.domain.record import KeyEntry, Record, Stage
 from rotator.domain.retirement import ending_keys, is_outlived
 from rotator.domain.secret import Secret
 from rotator.domain.standing import is_clock_trusted
@@ -36,6 +36,7 @@ class FailedPreflight:
     text: str
     lasting: bool
     """a person must change something; else the world may be different in a moment"""
+    reason: Reason = Reason.PREFLIGHT_FAILED
 
 
 @dataclass(slots=True)
@@ -173,11 +174,12 @@ class Observer:
     mind: Mind
     timing: Timing
     find_credential: Callable[[str], Credential | None]
+    find_issuer: Callable[[str], Issuer | None] = lambda _name: None
 
     def look(self, credential: Credential) -> Look:
         """Gather the facts about one credential."""
         known = self.journal.recall(credential.name)
-        sight = self._see(credential)
+        sight = self._see(credential, known)
         look = self._build(credential, known, sight)
         look = replace(look, facts=replace(look.facts, held_elsewhere=self._held_elsewhere(credential, look.facts)))
         return replace(look, unwritten=_taught(look))
@@ -189,12 +191,15 @@ class Observer:
         facts = replace(again.facts, held_elsewhere=look.facts.held_elsewhere)
         return replace(again, facts=facts, known=look.known, unwritten=unwritten)
 
-    def _see(self, credential: Credential) -> Sight:
+    def _see(self, credential: Credential, known: Recollection) -> Sight:
         seen = {bound.name: self._observe(credential, bound) for bound in credential.targets}
         try:
             holding = credential.store.read(credential.path)
         except RotatorError as problem:
             return Sight(seen, UNREADABLE, str(problem))
+        if credential.read_only:
+            # Whoever writes there may keep a record of his own.
+            holding = replace(holding, record=_build_unwritten(known.memory, credential.policy.installation))
         return Sight({name: _recognised(*one, holding.record) for name, one in seen.items()}, holding)
 
     def _build(self, credential: Credential, known: Recollection, sight: Sight) -> Look:
@@ -217,10 +222,12 @@ class Observer:
             clock_trusted=is_clock_trusted(self.mind.find_offset(self.clock.monotonic()), known.newest_line, now),
             preflight_problem=failed.text if failed is not None else None,
             preflight_lasts=failed is not None and (failed.lasting or failed.since + PATIENCE < now),
+            preflight_reason=failed.reason if failed is not None else Reason.PREFLIGHT_FAILED,
             orphans_wait=self.mind.orphans_wait.get(credential.name, now) > now,
             witness=self._witness(credential),
         )
-        return Look(credential, facts, known, sight, placements, ())
+        revocable = frozenset(entry.key_id for entry in ending_keys(facts) if self._can_revoke(credential, entry))
+        return Look(credential, replace(facts, revocable=revocable), known, sight, placements, ())
 
     def _observe(self, credential: Credential, bound: BoundTarget) -> tuple[Observation | None, str]:
         try:
@@ -270,11 +277,17 @@ class Observer:
             row = facts.retirement(entry.key_id)
             if row is not None and row.revoked_at is not None and not is_outlived(facts, row):
                 continue  # it is asked before a revoke; afterwards only the proof of death is left
-            for name in self.journal.find_holders(entry.key_id):
+            for name in self.journal.find_holders(entry.key_id, any_stage=entry.doomed_at is not None):
                 other = self.find_credential(name) if name != credential.name else None
-                if other is not None and _holds(other, entry.key_id):
+                if other is not None and _needs(other, entry):
                     held.add(entry.key_id)
         return frozenset(held)
+
+    def _can_revoke(self, credential: Credential, entry: KeyEntry) -> bool:
+        """L5, L21: by who minted it, which need not be today's issuer; one that left the configuration revokes nothing."""
+        own = entry.issuer is None or entry.issuer == credential.issuer_name
+        issuer = credential.issuer if own or entry.issuer is None else self.find_issuer(entry.issuer)
+        return issuer is not None and issuer.abilities.revoke
 
     def _witness(self, credential: Credential) -> KeyId | None:
         known = self.mind.witnesses.get(credential.policy.kind)
@@ -297,13 +310,33 @@ def _risen(memory: Memory | None, record: Record | None) -> Memory | None:
     return replace(memory, generation=record.generation)
 
 
-def _holds(credential: Credential, key_id: KeyId) -> bool:
+def _needs(other: Credential, ending: KeyEntry) -> bool:
+    """L19: whether another credential needs a key that must die in this one.
+
+    Where it is to be doomed: while it is current or pending there. Where it is to be revoked: until it is doomed there too, since its
+    consumers there have an overlap and receipts of their own. Each dooms by itself, so neither waits for the other for ever.
+    """
     try:
-        holding = credential.store.read(credential.path)
+        holding = other.store.read(other.path)
     except RotatorError:
         return True  # it cannot be ruled out, so the key lives
-    entry = holding.record.find(key_id) if holding.record else None
-    return holding.current == key_id or (entry is not None and entry.stage in (Stage.CURRENT, Stage.PENDING))
+    if holding.current == ending.key_id:
+        return True
+    entry = holding.record.find(ending.key_id) if holding.record and not other.read_only else None
+    if entry is None:
+        return False
+    return entry.stage in (Stage.CURRENT, Stage.PENDING) or (ending.doomed_at is not None and entry.doomed_at is None)
+
+
+def _build_unwritten(memory: Memory | None, installation: str) -> Record | None:
+    """L30: the record of a credential whose store is only read, as the journal remembers it. *Vacant* where the next key is to be taken."""
+    if memory is None or memory.generation == 0:
+        return None
+    adopted = memory.adopted
+    if adopted is None:
+        return Record(uid=memory.uid, installation=installation, generation=memory.generation, vacant=True)
+    entry = KeyEntry(adopted.key_id, Stage.CURRENT, adopted.minted_at, generation=memory.generation, promoted_at=adopted.at)
+    return Record(uid=memory.uid, installation=installation, generation=memory.generation, keys=(entry,))
 
 
 def _place(

@@ -25,6 +25,7 @@ from rotator.domain.standing import guard
 from rotator.engine.engine import Engine
 from rotator.engine.look import Look
 from rotator.engine.runner import decide
+from rotator.engine.striking import find_keeper, strike
 from rotator.engine.view import build_view
 from rotator.engine.work import new_id
 
@@ -108,6 +109,9 @@ class Operations:
                 unread.append(f"{credential.name}: {problem}")
         if held:
             return self._mark_all(held, wanted, who)
+        keeper = find_keeper(self.engine, wanted, secret)
+        if keeper is not None:
+            return [self._strike(keeper, wanted, who, leaked=True)]
         if unread:
             raise Unreachable(
                 f"no store that answers holds key {wanted}, and it could not be looked for in {len(unread)} of them: report it again when "
@@ -115,6 +119,21 @@ class Operations:
                 reason=Reason.STORE_UNREACHABLE,
             )
         raise Refused(f"no credential holds key {wanted}: if it is one of yours, revoke it in the dashboard")
+
+    def strike(self, issuer: str, key_id: KeyId, who: str) -> Accepted:
+        """Take a key that people brought out of what may be given out, and see to its end."""
+        keeper = find_keeper(self.engine, key_id, None)
+        if keeper is None or keeper.issuer_name != issuer:
+            raise Refused(f"{issuer} holds no spare {key_id}: `rotator pool list` shows what it holds")
+        return self._strike(keeper, key_id, who, leaked=False)
+
+    def _strike(self, keeper: Credential, key_id: KeyId, who: str, *, leaked: bool) -> Accepted:
+        with self.engine.runner.hold(keeper.name):
+            strike(self.engine, keeper, key_id, leaked=leaked)
+            reason = Reason.COMPROMISED if leaked else None
+            self._write(keeper.name, self._note("leak" if leaked else "strike", who, reason, None, key_id))
+            text = f"spare {key_id} is struck off {keeper.issuer_name}, nobody gets it: {keeper.name} sees to its end"
+            return self._woken(self.engine.runner.look(keeper), Accepted(keeper.name, text, key_id=key_id), emergency=leaked)
 
     def _mark_all(self, holders: Sequence[Credential], key_id: KeyId, who: str) -> Sequence[Accepted]:
         """Every holder that can be marked is; raises only where none could be."""
@@ -232,18 +251,21 @@ class Operations:
                 reason=Reason.MOVED,
             )
         if blocked is not None:
-            _refuse_unless_writable(credential)
             seen = max(
                 [record.generation if record else 0, memory.generation if memory else 0, *(t.generation or 0 for t in facts.targets)]
             )
             uid = record.uid if record else memory.uid if memory else new_id()
-            claim = store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now(), emptied=facts.current is None)
-            holding = credential.store.commit(credential.path, look.holding, claim)
-            record = holding.record
+            if credential.read_only:  # nothing is written there: the journal takes the key that it finds next
+                record = store.Record(uid, facts.policy.installation, seen, vacant=True)
+            else:
+                claim = store.Claim(facts.policy.installation, seen + 1, uid, self.engine.clock.now(), emptied=facts.current is None)
+                record = credential.store.commit(credential.path, look.holding, claim).record
         assert record is not None
         accepted = Memory(uid=record.uid, generation=record.generation, place=facts.place, recovered=False)
         reason = blocked.reason if isinstance(blocked, do.Park | do.Wait) else Reason.RECOVERED
         self._write(credential.name, SaveMemory(accepted), self._note("adopt", who, reason, None))
+        if credential.read_only:
+            return "the key that the store holds is verified and taken next"
         if record.vacant:
             return "the empty store is accepted: a new key will be minted; keys that it held before live on until you revoke them"
         return f"what the store holds is accepted as generation {record.generation}"

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep, Wait
+from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep
 from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import EndRetirement, EndRotation, Event, Issuer, Line, SaveView, View
@@ -279,9 +279,10 @@ class Runner:
 
 def decide(look: Look, now: datetime) -> tuple[tuple[KeyId | None, Decision], ...]:
     """The rotation's decision first (key id None), then one for each key that must die."""
-    if look.credential.read_only:
-        return ((None, Wait(Reason.NOT_DUE)),)
-    return ((None, decide_rotation(look.facts, now)), *decide_retirements(look.facts, now))
+    rotation = (None, decide_rotation(look.facts, now))
+    if look.credential.read_only:  # L30: an end that was begun when it could be written to is written down there (L19)
+        return (rotation,)
+    return (rotation, *decide_retirements(look.facts, now))
 
 
 def _subject(look: Look, action: Action) -> tuple[str | None, KeyId | None]:

@@ -41,7 +41,8 @@ def build_view(look: Look, decisions: Decisions, blocks: Iterable[Blocked], now:
     record = facts.record
     current = record.current if record else None
     parked = tuple((d.reason, d.needs) for _, d in decisions if isinstance(d, Park))
-    waiting = [(d.reason, d.until, d.names) for _, d in decisions if isinstance(d, Wait)]
+    why = {Reason.STORE_UNREACHABLE: (look.error,)}
+    waiting = [(d.reason, d.until, why.get(d.reason, d.names)) for _, d in decisions if isinstance(d, Wait)]
     blocks = tuple(blocks)
     waiting += [(b.reason, b.until, (b.text,)) for b in blocks]
     phase = phase_of(facts, now)
@@ -59,6 +60,7 @@ def build_view(look: Look, decisions: Decisions, blocks: Iterable[Blocked], now:
         waiting=tuple(waiting),
         orphans=_orphans(facts),
         lane=lane_of(facts),
+        blind=not facts.readable,
     )
 
 

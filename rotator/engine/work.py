@@ -11,7 +11,7 @@ from rotator.domain.credential import Credential
 from rotator.domain.errors import NeedsHuman
 from rotator.domain.facts import Rotation, Sightings
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import Answer, Clock, Holding, Issuer, Journal, Line, SaveRotation, SaveSightings
+from rotator.domain.ports import Answer, Clock, Holding, Issuer, Journal, Line, MintOrder, SaveRotation, SaveSightings
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Change, KeyEntry, Record
 from rotator.domain.secret import Secret
@@ -74,19 +74,40 @@ class Work:
         lent = self.mind.witnesses.get(self.credential.policy.kind)
         return lent[2] if lent is not None and lent[1] == key_id else None
 
+    def label(self, attempt: str) -> str:
+        """What the issuer gets to know a key by (L3)."""
+        facts = self.look.facts
+        uid = facts.record.uid if facts.record else facts.memory.uid if facts.memory else "new"
+        return f"{facts.policy.installation}/{uid}/{attempt}"
+
+    def order(self, attempt: str) -> MintOrder:
+        """What a new key should be."""
+        credential = self.credential
+        return MintOrder(
+            self.label(attempt), credential.policy.kind, credential.env, credential.project, credential.name, self._find_holder
+        )
+
+    def _find_holder(self, key_id: KeyId) -> str | None:
+        record = self.look.facts.record
+        if record is not None and (record.find(key_id) is not None or record.is_doomed(key_id)):
+            return self.credential.name
+        return next(iter(self.journal.find_holders(key_id, any_stage=True)), None)
+
     def issuer_of(self, entry: KeyEntry | None) -> Issuer:
         """Who minted the key, and so must revoke it (L5). Raises `NeedsHuman` where it left the configuration."""
-        name = entry.issuer if entry is not None else None
-        if name is None or name == self.credential.issuer_name:
-            return self.credential.issuer
-        issuer = self.issuers.get(name)
+        issuer = self.find_issuer_of(entry)
         if issuer is None:
             raise NeedsHuman(
-                f"key {entry.key_id if entry else ''} was minted by issuer {name}, which is not configured any more: bring it back, or "
-                "revoke the key by hand",
+                f"key {entry.key_id if entry else ''} was minted by issuer {entry.issuer if entry else ''}, which is not configured any "
+                "more: bring it back, or revoke the key by hand",
                 reason=Reason.REVOKE_BY_HAND,
             )
         return issuer
+
+    def find_issuer_of(self, entry: KeyEntry | None) -> Issuer | None:
+        """As `issuer_of`; None where it left the configuration."""
+        name = entry.issuer if entry is not None else None
+        return self.credential.issuer if name is None or name == self.credential.issuer_name else self.issuers.get(name)
 
     def sightings(self, key_id: KeyId) -> Sightings:
         return find_sightings(self.look.facts.sightings, key_id)
@@ -98,4 +119,4 @@ class Work:
         return SaveRotation(replace(rotation, failures=failures, retry_at=self.now() + pause))
 
     def saw(self, key_id: KeyId, answer: Answer, *, witnessed: bool) -> SaveSightings:
-        return SaveSightings(self.sightings(key_id).after(answer.verdict, answer.at, witnessed=witnessed))
+        return SaveSightings(self.sightings(key_id).after(answer.verdict, answer.at, witnessed=witnessed, tools=answer.tools))

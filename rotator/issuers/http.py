@@ -20,6 +20,7 @@ from rotator.domain.keys import KeyId, parse_key_id
 from rotator.domain.ports import Abilities, Clock, Issued, ListedKey, MintOrder
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
+from rotator.issuers.surroundings import Surroundings
 from rotator.remote.fields import BaseUrl, Duration, FilePath
 from rotator.remote.http import MAX_TOTAL, VERB_WITHIN, Observer, Remote, RemoteOptions, Reply, deadline
 from rotator.remote.millimetric import CODES
@@ -173,6 +174,14 @@ class HttpIssuerConfig(BaseModel):
             raise ValueError("a call's time limit must be more than nothing and at most 10s")
         return value
 
+    def list_places(self, credentials: Sequence[str]) -> Iterator[tuple[str, str, str]]:  # noqa: ARG002
+        """It keeps nothing in a store."""
+        yield from ()
+
+    def build(self, name: str, around: Surroundings) -> HttpIssuer:
+        """The issuer called `name`. Opens no connection and reads no token. Raises `Misconfigured` for a bad CA file."""
+        return build(name, self, around.clock, around.observe)
+
     @model_validator(mode="after")
     def _consistent(self) -> HttpIssuerConfig:
         if self.proxy is not None and not self.base_url.startswith("https://"):
@@ -250,7 +259,10 @@ class HttpIssuer:
             return
         raise self._refusal(what, reply)
 
-    def check(self) -> None:
+    def settle(self, label: str) -> None:
+        """Nothing is kept here: the other side goes on listing the key."""
+
+    def check(self, order: MintOrder) -> None:  # noqa: ARG002  # whether it may mint can only be seen by minting
         """See `Issuer.check`: signs in, and lists under a label that nothing has, where it can list."""
         call = self._config.list_
         with deadline(VERB_WITHIN):

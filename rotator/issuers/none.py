@@ -29,7 +29,10 @@ class NoIssuer:
     def revoke(self, key_id: KeyId, reference: str | None) -> None:  # noqa: ARG002
         self._refuse(f"revoke {key_id}")
 
-    def check(self) -> None:
+    def settle(self, label: str) -> None:
+        """Nothing was kept."""
+
+    def check(self, order: MintOrder) -> None:  # noqa: ARG002
         self._refuse("mint a key")
 
     def _refuse(self, what: str) -> Never:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from rotator.domain.errors import IllegalTransition
@@ -27,7 +26,7 @@ from rotator.domain.ports import (
 from rotator.journal import audit, rows
 from rotator.journal import statements as sql
 from rotator.journal.rows import ensure_fit
-from rotator.journal.statements import Statements
+from rotator.journal.statements import Prepared, Statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def write_lines(connection: Connection, statements: Statements, credential: str,
             if isinstance(line, SaveView):
                 tip = Tip(tip.seq, tip.digest, latest(tip.newest, line.view.seen_at))
     if trail:
-        connection.execute(sql.add_event, trail)
+        statements.add_event.run(connection, *trail)
     return tip
 
 
@@ -68,13 +67,16 @@ def _save_memory(connection: Connection, statements: Statements, credential: str
 
 
 def _save_view(connection: Connection, statements: Statements, credential: str, line: SaveView) -> None:
+    if line.view.blind:
+        _save(connection, statements.save_blind_view, "credentials", rows.view_params(credential, line.view))
+        return
     _save(connection, statements.save_view, "credentials", rows.view_params(credential, line.view))
-    connection.execute(sql.drop_held, {"name": credential})
+    statements.drop_held.run(connection, {"name": credential})
     keys = rows.held_params(credential, line.view.keys)
     for params in keys:
         ensure_fit("held", params)
     if keys:
-        connection.execute(sql.add_held, keys)
+        statements.add_held.run(connection, *keys)
 
 
 def _save_rotation(connection: Connection, statements: Statements, credential: str, line: SaveRotation) -> None:
@@ -87,18 +89,18 @@ def _save_retirement(connection: Connection, statements: Statements, credential:
         raise IllegalTransition(f"retirement {line.retirement.id} is closed, or not one of credential {credential}: open another")
 
 
-def _end_rotation(connection: Connection, _statements: Statements, credential: str, line: EndRotation) -> None:
+def _end_rotation(connection: Connection, statements: Statements, credential: str, line: EndRotation) -> None:
     which = {"its_id": line.id, "name": credential}
     current = None if line.key_id is None else str(line.key_id)
     params = {"at": line.at, "ended_as": str(line.outcome), "current": current}
-    if _save(connection, sql.end_rotation, "rotations", {**which, **params}):
+    if _save(connection, statements.end_rotation, "rotations", {**which, **params}):
         return
     # closed already is fine: whoever resumes after a crash may say it again
     if connection.scalar(sql.has_rotation, which) is None:
         raise IllegalTransition(f"rotation {line.id} of credential {credential} is not in the journal: it can't be ended")
 
 
-def _end_retirement(connection: Connection, _statements: Statements, credential: str, line: EndRetirement) -> None:
+def _end_retirement(connection: Connection, statements: Statements, credential: str, line: EndRetirement) -> None:
     which = {"its_id": line.id, "name": credential}
     proof = line.proof
     params = {
@@ -108,7 +110,7 @@ def _end_retirement(connection: Connection, _statements: Statements, credential:
         "refused": None if proof is None else proof.first_refused,
         "confirmed": None if proof is None else proof.confirmed_at,
     }
-    if _save(connection, sql.end_retirement, "retirements", {**which, **params}):
+    if _save(connection, statements.end_retirement, "retirements", {**which, **params}):
         return
     if connection.scalar(sql.has_retirement, which) is None:
         raise IllegalTransition(f"retirement {line.id} of credential {credential} is not in the journal: it can't be ended")
@@ -118,18 +120,18 @@ def _save_sightings(connection: Connection, statements: Statements, credential: 
     _save(connection, statements.save_sightings, "sightings", rows.sightings_params(credential, line.sightings))
 
 
-def _drop_sightings(connection: Connection, _statements: Statements, credential: str, line: DropSightings) -> None:
-    connection.execute(sql.drop_sightings, {"name": credential, "key": str(line.key_id)})
+def _drop_sightings(connection: Connection, statements: Statements, credential: str, line: DropSightings) -> None:
+    statements.drop_sightings.run(connection, {"name": credential, "key": str(line.key_id)})
 
 
 def _save_placement(connection: Connection, statements: Statements, credential: str, line: SavePlacement) -> None:
     _save(connection, statements.save_placement, "placements", rows.placement_params(credential, line.placement))
 
 
-def _save(connection: Connection, statement: sa.Executable, table: str, params: rows.Params) -> int:
+def _save(connection: Connection, statement: Prepared, table: str, params: rows.Params) -> int:
     """Run a statement with a checked row; how many rows it changed."""
     ensure_fit(table, params)
-    return connection.execute(statement, params).rowcount
+    return statement.run(connection, params)
 
 
 _WRITERS: Mapping[type, Callable[[Connection, Statements, str, Any], None]] = {

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import RowMapping as Row
 
 from rotator.domain.errors import MalformedKey, Misconfigured
-from rotator.domain.facts import Memory, Retirement, Rotation, Sightings, Verdict
+from rotator.domain.facts import Adopted, Memory, Retirement, Rotation, Sightings, Verdict
 from rotator.domain.keys import KeyId, parse_key_id
 from rotator.domain.ports import Event, HeldKey, Placement, Proof, View
 from rotator.domain.reasons import Reason
@@ -84,6 +84,7 @@ def ensure_fit(where: str, params: Params) -> None:
 
 
 def memory_params(credential: str, memory: Memory) -> Params:
+    adopted = memory.adopted
     return {
         "name": credential,
         "uid": memory.uid,
@@ -92,6 +93,7 @@ def memory_params(credential: str, memory: Memory) -> Params:
         "recovered": memory.recovered,
         "swept_at": memory.swept_at,
         "orphans": _dump([[str(o.key_id), o.attempt, o.reference] for o in memory.orphans]),
+        "adopted": None if adopted is None else _dump([str(adopted.key_id), *map(render_instant, (adopted.minted_at, adopted.at))]),
     }
 
 
@@ -105,7 +107,12 @@ def memory_of(row: Row) -> Memory | None:
         recovered=row["recovered"],
         swept_at=row["swept_at"],
         orphans=tuple(Orphan(_key_id(key_id), attempt, reference) for key_id, attempt, reference in json.loads(row["orphans"])),
+        adopted=None if row["adopted"] is None else _adopted_of(*json.loads(row["adopted"])),
     )
+
+
+def _adopted_of(key_id: str, minted_at: str, at: str) -> Adopted:
+    return Adopted(_key_id(key_id), parse_instant(minted_at), parse_instant(at))
 
 
 def view_params(credential: str, view: View) -> Params:
@@ -254,6 +261,7 @@ def sightings_params(credential: str, sightings: Sightings) -> Params:
         "refusals": _dump([render_instant(at) for at in sightings.refusals]),
         "ever_refused": sightings.ever_refused,
         "unknowns": sightings.unknowns,
+        "tools": None if sightings.tools is None else _dump(sightings.tools),
     }
 
 
@@ -268,6 +276,7 @@ def sightings_of(row: Row) -> Sightings:
         refusals=tuple(parse_instant(at) for at in json.loads(row["refusals"])),
         ever_refused=row["ever_refused"],
         unknowns=row["unknowns"],
+        tools=None if row["tools"] is None else tuple(json.loads(row["tools"])),
     )
 
 

@@ -214,10 +214,10 @@ class SqlJournal(ABC):
             due: datetime | None = connection.scalar(sql.next_due)
         return due
 
-    def find_holders(self, key_id: KeyId) -> Sequence[str]:
-        """The credentials whose last look showed this key as current or pending."""
+    def find_holders(self, key_id: KeyId, *, any_stage: bool = False) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending, or (`any_stage`) at all."""
         with self._reading() as connection:
-            return list(connection.scalars(sql.find_holders, {"key_id": str(key_id)}))
+            return list(connection.scalars(sql.find_keepers if any_stage else sql.find_holders, {"key_id": str(key_id)}))
 
     # -- the audit trail
 

@@ -29,7 +29,7 @@ from rotator.journal.schema import ensure_schema
 from rotator.journal.sql import SqlJournal
 from rotator.journal.statements import build_statements
 
-_STATEMENTS = build_statements(dialect.insert)
+_STATEMENTS = build_statements(dialect.insert, dialect.dialect())
 _BUSY_MS = 5000
 _MOST_KEPT = 4096
 """recollections in memory, some 3 kB each"""

@@ -73,6 +73,7 @@ credentials = sa.Table(
     sa.Column("recovered", sa.Boolean),
     sa.Column("swept_at", Instant),
     sa.Column("orphans", sa.Text),
+    sa.Column("adopted", sa.Text),
     # what the last look showed; seen_at is null until there was one
     sa.Column("seen_at", Instant),
     sa.Column("due_at", Instant),
@@ -175,6 +176,7 @@ sightings = sa.Table(
     sa.Column("refusals", sa.Text, nullable=False),
     sa.Column("ever_refused", sa.Boolean, nullable=False),
     sa.Column("unknowns", sa.Integer, nullable=False),
+    sa.Column("tools", sa.Text),
 )
 
 placements = sa.Table(

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonS
 
 from rotator.domain.timing import parse_duration, render_duration
 
-__all__ = ["BaseUrl", "Duration", "EnvName", "FilePath", "is_loopback", "parse_base_url"]
+__all__ = ["BaseUrl", "Duration", "EnvName", "FilePath", "StorePath", "is_loopback", "parse_base_url"]
 
 
 def _duration(value: object) -> object:
@@ -33,6 +33,14 @@ def _expanded(value: Path) -> Path:
 def _env_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         raise ValueError("this must be the name of an environment variable, not its content")
+    return value
+
+
+def _store_path(value: str) -> str:
+    if not re.fullmatch(r"[^\s/](?:[^\x00-\x1f\x7f]{0,510}[^\s/])?", value):
+        raise ValueError(
+            "must be a path such as millimetric/checkout-read: not empty, no slash or white space at its ends, 512 characters at most"
+        )
     return value
 
 
@@ -79,6 +87,9 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 """A file's path; `~` is the home folder. The file is read at use, not when the configuration is."""
+
+StorePath = Annotated[str, AfterValidator(_store_path)]
+"""Where something lies in a store."""
 
 EnvName = Annotated[str, AfterValidator(_env_name)]
 """The name of an environment variable."""

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from rotator import __version__
+from rotator.domain.errors import RotatorError
 from rotator.domain.keys import parse_key_id
 from rotator.engine import operations
 from rotator.engine.operations import UnknownCredential
@@ -18,6 +19,7 @@ from rotator.server.gathering import Gatherer
 from rotator.server.plans import build_plan
 from rotator.server.problems import NotFound
 from rotator.server.statuses import build_event, build_retirement, build_rotation, build_status
+from rotator.server.supplies import build_pool, build_received
 
 _PROBLEMS: dict[int | str, dict[str, object]] = {"default": {"model": schemas.Problem, "description": "Anything but success."}}
 
@@ -27,6 +29,7 @@ def build_api(deps: ServerDependencies, gatherer: Gatherer) -> APIRouter:
     router = APIRouter(prefix="/api/v1", responses=_PROBLEMS)
     _add_credentials(router, deps, gatherer)
     _add_operations(router, deps)
+    _add_supplies(router, deps)
     _add_history(router, deps, gatherer)
     _add_daemon(router, deps)
     return router
@@ -85,6 +88,38 @@ def _add_operations(router: APIRouter, deps: ServerDependencies) -> None:
     def leak(report: schemas.LeakReport, caller: CallerOf) -> schemas.AcceptedLeak:
         accepted = verbs.leak(secret=report.key, key_id=report.key_id, who=caller.name)
         return schemas.AcceptedLeak(accepted=tuple(_accepted(one) for one in accepted))
+
+
+def _add_supplies(router: APIRouter, deps: ServerDependencies) -> None:
+    supplying = deps.supplying
+
+    @router.post("/credentials/{name}/submit", dependencies=[NEEDS_OPERATOR], summary="Hand in a key for a credential")
+    def submit(name: str, brought: schemas.SubmitRequest, caller: CallerOf) -> schemas.ReceivedKey:
+        return build_received(supplying.submit(name, brought.key, caller.name))
+
+    @router.post("/pools/{issuer}/spares", dependencies=[NEEDS_OPERATOR], summary="Add spare keys to a pool")
+    def add_spares(issuer: str, brought: schemas.SparesRequest, caller: CallerOf) -> schemas.ReceivedKeys:
+        received = supplying.add_spares(issuer, brought.keys, brought.project, caller.name)
+        return schemas.ReceivedKeys(received=tuple(build_received(one) for one in received))
+
+    @router.post("/pools/{issuer}/strike", dependencies=[NEEDS_OPERATOR], summary="Strike a spare key off a pool")
+    def strike(issuer: str, struck: schemas.StrikeRequest, caller: CallerOf) -> schemas.Accepted:
+        return _accepted(deps.operations.strike(issuer, struck.key_id, caller.name))
+
+    @router.get("/pools/{issuer}/spares", dependencies=[NEEDS_VIEWER], summary="The spare keys of a pool")
+    def list_spares(issuer: str) -> schemas.PoolRow:
+        return build_pool(issuer, supplying.read_pool(issuer))
+
+    @router.get("/pools", dependencies=[NEEDS_VIEWER], summary="Every pool")
+    def list_pools() -> schemas.Pools:
+        return schemas.Pools(pools=tuple(_look_at_pool(name, deps) for name in sorted(supplying.find_pools())))
+
+
+def _look_at_pool(name: str, deps: ServerDependencies) -> schemas.PoolRow:
+    try:
+        return build_pool(name, deps.supplying.read_pool(name))
+    except RotatorError as problem:  # one that is away does not hide the others
+        return schemas.PoolRow(issuer=name, usable=0, low_water=0, is_low=False, spares=(), problem=str(problem))
 
 
 def _add_history(router: APIRouter, deps: ServerDependencies, gatherer: Gatherer) -> None:

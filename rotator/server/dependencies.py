@@ -9,6 +9,7 @@ from datetime import datetime
 from rotator.domain.ports import Clock
 from rotator.engine.engine import Engine
 from rotator.engine.operations import Operations
+from rotator.engine.supplying import Supplying
 from rotator.metrics import Metrics
 from rotator.server.ports import Queries
 from rotator.server.readiness import Readiness
@@ -20,6 +21,7 @@ class ServerDependencies:
     """What the server works with."""
 
     operations: Operations
+    supplying: Supplying
     engine: Engine
     queries: Queries
     metrics: Metrics

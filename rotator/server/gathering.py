@@ -11,7 +11,8 @@ from datetime import datetime
 from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import Retirement, Sightings
-from rotator.domain.ports import Placement
+from rotator.domain.keys import KeyId
+from rotator.domain.ports import HeldKey, Placement
 from rotator.server.ports import CredentialRow, EventRow, Queries, RetirementRow, RotationRow
 from rotator.server.statuses import Known
 
@@ -47,6 +48,10 @@ class Gatherer:
             retirements[row.credential].append(row.retirement)
         rows = {row.name: row for row in self.queries.list_credentials()}
         details = self._gather_details(configured, rows)
+        holders: defaultdict[KeyId, list[str]] = defaultdict(list)
+        for name in sorted(configured.keys() & rows.keys()):
+            for key in _keys_of(rows[name]):
+                holders[key.key_id].append(name)
         return [
             Known(
                 credential,
@@ -56,6 +61,7 @@ class Gatherer:
                 retirements[name],
                 details[name].placements,
                 details[name].sightings,
+                {key.key_id: holders[key.key_id] for key in _keys_of(rows.get(name))},
             )
             for name, credential in sorted(configured.items())
         ]
@@ -75,6 +81,7 @@ class Gatherer:
             recalled.retirements,
             recalled.placements,
             recalled.sightings,
+            {key.key_id: self.queries.find_holders(key.key_id, any_stage=True) for key in _keys_of(row)},
         )
 
     def find_rotation(self, rotation_id: str) -> RotationRow | None:
@@ -155,3 +162,7 @@ class Gatherer:
         with self._lock:
             self._details.update(known)
         return known
+
+
+def _keys_of(row: CredentialRow | None) -> Sequence[HeldKey]:
+    return row.view.keys if row is not None and row.view is not None else ()

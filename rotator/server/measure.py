@@ -22,6 +22,8 @@ class Measurer:
     gatherer: Gatherer
     clock: Clock
     find_rejected: Callable[[], str]
+    count_spares: Callable[[], Mapping[str, int]]
+    """issuer → usable spares, as last looked at: a scrape asks no store"""
 
     def read_state(self) -> State:
         """One reading. Raises `Unreachable` when the journal cannot be read."""
@@ -36,6 +38,7 @@ class Measurer:
             orphans=sum(k.view.orphans for k in known if k.view is not None),
             oldest_overdue=oldest_overdue(known, now),
             config_rejected=bool(self.find_rejected()),
+            pool_spares=self.count_spares(),
         )
 
 

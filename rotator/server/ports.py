@@ -99,6 +99,9 @@ class Queries(Protocol):
     ) -> Sequence[EventRow]:
         """Audit lines numbered higher than `after_seq`."""
 
+    def find_holders(self, key_id: KeyId, *, any_stage: bool = False) -> Sequence[str]:
+        """The credentials whose last look showed this key as current or pending, or (`any_stage`) at all."""
+
     def count_rotations(self) -> Mapping[tuple[str, Reason, Reason], int]:
         """(credential, reason, outcome) of all closed rotations: how many."""
 

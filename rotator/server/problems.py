@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from rotator.domain.errors import Conflict, MalformedKey, Misconfigured, NeedsHuman, Permanent, RateLimited, Retry, RotatorError
 from rotator.engine.operations import UnknownCredential, UnknownTarget
+from rotator.engine.supplying import UnknownIssuer
 from rotator.server.access import Forbidden
 
 KEY_SHAPED = re.compile(r"((?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8})_[A-Za-z0-9_-]+")
@@ -33,6 +34,7 @@ class NotFound(RotatorError):
 _STATUSES: tuple[tuple[type[RotatorError], HTTPStatus, int | None], ...] = (
     (UnknownCredential, HTTPStatus.NOT_FOUND, None),
     (UnknownTarget, HTTPStatus.NOT_FOUND, None),
+    (UnknownIssuer, HTTPStatus.NOT_FOUND, None),
     (NotFound, HTTPStatus.NOT_FOUND, None),
     (Forbidden, HTTPStatus.FORBIDDEN, None),
     (MalformedKey, HTTPStatus.BAD_REQUEST, _USAGE),
@@ -47,6 +49,7 @@ _STATUSES: tuple[tuple[type[RotatorError], HTTPStatus, int | None], ...] = (
 _REASONS: Mapping[type[RotatorError], str] = {
     UnknownCredential: "unknown-credential",
     UnknownTarget: "unknown-target",
+    UnknownIssuer: "unknown-issuer",
     NotFound: "not-found",
     Forbidden: "forbidden",
 }

@@ -1,7 +1,7 @@
 """The JSON of the API, as models: what requests may say (strict, nothing unknown) and what answers look like.
 
-Instants are ISO 8601 in UTC with `Z`. Nothing here can hold key material but `LeakReport.key`, which is a `Secret` before anybody else
-sees it.
+Instants are ISO 8601 in UTC with `Z`. Nothing here can hold key material but the fields of type `Secret` in requests (a leak's report, keys
+that are handed in), which are that before anybody else sees them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from rotator.domain.keys import KeyId, parse_key_id
 from rotator.domain.secret import Secret
 
 MOST_ROWS = 1000
+MOST_KEYS = 16
+"""keys in one request: each is verified at the service before the answer"""
 
 
 _LONGEST = 1024
@@ -39,6 +41,11 @@ _Key = Annotated[
     Secret,
     PlainValidator(_parse_secret),
     WithJsonSchema({"type": "string", "maxLength": _LONGEST, "description": "The full key that leaked."}),
+]
+_NewKey = Annotated[
+    Secret,
+    PlainValidator(_parse_secret),
+    WithJsonSchema({"type": "string", "maxLength": _LONGEST, "description": "A full key."}),
 ]
 _KeyId = Annotated[
     KeyId,
@@ -83,6 +90,25 @@ class LeakReport(_Request):
         if (self.key is None) is (self.key_id is None):
             raise ValueError("give either `key` or `key_id`")
         return self
+
+
+class SubmitRequest(_Request):
+    """A key that a person minted."""
+
+    key: _NewKey
+
+
+class StrikeRequest(_Request):
+    """A spare key that is not wanted any more."""
+
+    key_id: _KeyId
+
+
+class SparesRequest(_Request):
+    """Spare keys for a pool."""
+
+    keys: list[_NewKey] = Field(min_length=1, max_length=MOST_KEYS)
+    project: str | None = Field(default=None, min_length=1, max_length=256, description="The project that they are for.")
 
 
 class RotationsQuery(_Query):
@@ -149,6 +175,8 @@ class RetirementStatus(_Answer):
     revoked_at: datetime | None
     last_alive: datetime | None
     first_refused: datetime | None
+    held_by: tuple[str, ...]
+    """other credentials that hold the key, in whatever stage"""
 
 
 class RotationRow(_Answer):
@@ -201,6 +229,8 @@ class Status(_Answer):
     path: str
     issuer: str
     key_id: str | None
+    shared_with: tuple[str, ...]
+    """other credentials that hold the same key, in whatever stage: it is revoked when none needs it any more"""
     generation: int
     minted_at: datetime | None
     age_seconds: float | None
@@ -261,6 +291,44 @@ class Statuses(_Answer):
 
 class AcceptedLeak(_Answer):
     accepted: tuple[Accepted, ...]
+
+
+class ReceivedKey(_Answer):
+    """What became of a key that was brought."""
+
+    key_id: str
+    accepted: bool
+    reason: str | None
+    text: str
+
+
+class ReceivedKeys(_Answer):
+    received: tuple[ReceivedKey, ...]
+
+
+class SpareRow(_Answer):
+    key_id: str
+    added_at: datetime
+    by: str
+    project: str | None
+    state: Literal["usable", "reserved", "too-old"]
+    reserved_at: datetime | None
+
+
+class PoolRow(_Answer):
+    """A pool and the keys in it."""
+
+    issuer: str
+    usable: int
+    low_water: int
+    is_low: bool
+    spares: tuple[SpareRow, ...]
+    problem: str
+    """why it could not be looked at; empty: it was"""
+
+
+class Pools(_Answer):
+    pools: tuple[PoolRow, ...]
 
 
 class Rotations(_Answer):

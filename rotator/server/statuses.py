@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -33,6 +33,8 @@ class Known:
     """the open ones"""
     placements: Sequence[Placement] = ()
     sightings: Sequence[Sightings] = ()
+    holders: Mapping[KeyId, Sequence[str]] = field(default_factory=dict)
+    """key of this credential → all credentials whose last look showed it"""
 
     @property
     def current(self) -> HeldKey | None:
@@ -43,6 +45,10 @@ class Known:
     def keys(self) -> tuple[HeldKey, ...]:
         """Every key at the last look."""
         return self.view.keys if self.view is not None else ()
+
+    def find_sharing(self, key_id: KeyId) -> tuple[str, ...]:
+        """The other credentials that hold a key too (L19)."""
+        return tuple(name for name in self.holders.get(key_id, ()) if name != self.credential.name)
 
     @property
     def compromised(self) -> bool:
@@ -60,6 +66,7 @@ def build_status(known: Known, now: datetime) -> schemas.Status:
         path=credential.path,
         issuer=credential.issuer_name,
         key_id=str(current.key_id) if current else None,
+        shared_with=known.find_sharing(current.key_id) if current else (),
         generation=current.generation if current else memory.generation if memory else 0,
         minted_at=current.minted_at if current else None,
         age_seconds=max(0.0, (now - current.minted_at).total_seconds()) if current else None,
@@ -200,6 +207,7 @@ def _build_retirement(row: Retirement, known: Known) -> schemas.RetirementStatus
         revoked_at=row.revoked_at,
         last_alive=seen.last_alive,
         first_refused=seen.first_refused,
+        held_by=known.find_sharing(row.key_id),
     )
 
 

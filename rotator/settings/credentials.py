@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 from rotator.domain.facts import AtDeadline, WithoutReplacement
 from rotator.domain.keys import Kind
 from rotator.domain.timing import Window
-from rotator.remote.fields import Duration
+from rotator.remote.fields import Duration, StorePath
 from rotator.settings.base import Flag, PositiveDuration, Section
 
 __all__ = ["NO_ISSUER", "CredentialSettings", "OverlapSettings", "RotationSettings", "TargetUse"]
@@ -37,14 +37,6 @@ def _ensure_window(value: str) -> str:
 def _ensure_env(value: str) -> str:
     if not re.fullmatch(_ENV, value):
         raise ValueError("must be lower-case letters and digits, such as live or test")
-    return value
-
-
-def _ensure_path(value: str) -> str:
-    if not re.fullmatch(r"[^\s/](?:[^\x00-\x1f\x7f]{0,510}[^\s/])?", value):
-        raise ValueError(
-            "must be a path such as millimetric/checkout-read: not empty, no slash or white space at its ends, 512 characters at most"
-        )
     return value
 
 
@@ -99,7 +91,7 @@ class CredentialSettings(Section):
     """Why the narrowest kind, rk, is not enough. Needed for sk and ak."""
     store: str = "embedded"
     """The store that holds the key, from `stores`."""
-    path: Annotated[str, AfterValidator(_ensure_path)]
+    path: StorePath
     """Where in that store. No two credentials share a store and a path."""
     issuer: str
     """The issuer that mints and revokes the key, from `issuers`; `none`: people do both, and rotator distributes and proves."""

@@ -65,7 +65,11 @@ def _locate(data: Any, error: ErrorDetails) -> tuple[Path, Path]:
     """Where pydantic's location lies in the file, and the path to show: with the name of a missing field at its end."""
     written: list[str | int] = []
     *_, last = error["loc"] or ("",)
+    tagged: Any = None
     for part in error["loc"]:
+        if isinstance(data, dict) and data.get("type") == part and data is not tagged:
+            tagged = data  # pydantic names the chosen kind in between; a setting may be called the same
+            continue
         inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int) and part < len(data)
         if inside:
             data = data[part]

@@ -14,7 +14,10 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rotator.domain.errors import Misconfigured
+from rotator.issuers.command import CommandIssuerConfig
 from rotator.issuers.http import HttpIssuerConfig
+from rotator.issuers.manual import ManualIssuerConfig
+from rotator.issuers.pool import PoolIssuerConfig
 from rotator.journal.sqlite import SqliteJournalConfig
 from rotator.remote.fields import FilePath
 from rotator.remote.millimetric import MillimetricConfig
@@ -47,7 +50,10 @@ StoreConfig = Annotated[
     Annotated[EmbeddedStoreConfig | VaultStoreConfig | AwsStoreConfig, Field(discriminator="type")],
     OneOf(("embedded", "vault", "aws")),
 ]
-IssuerConfig = Annotated[HttpIssuerConfig, OneOf(("http",))]
+IssuerConfig = Annotated[
+    Annotated[HttpIssuerConfig | PoolIssuerConfig | ManualIssuerConfig | CommandIssuerConfig, Field(discriminator="type")],
+    OneOf(("http", "pool", "manual", "command")),
+]
 TargetConfig = Annotated[
     Annotated[FileTargetConfig | KubernetesTargetConfig, Field(discriminator="type")],
     OneOf(("file", "kubernetes")),

@@ -59,6 +59,9 @@ _SAMPLE: dict[str, Any] = {
             "base_url": "https://admin.example",
             "auth": {"type": "session", "refresh_token_file": "/var/lib/rotator/refresh-token"},
         },
+        "spares": {"type": "pool", "path": "rotator-pool/spares"},
+        "by-hand": {"type": "manual"},
+        "our-program": {"type": "command", "command": ["/usr/local/bin/mint-key", "--account", "checkout"]},
     },
     "targets": {
         "claude-code": {"type": "file", "client": "claude-code"},
@@ -98,6 +101,9 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("AwsStoreConfig", "kms_key_id"): "alias/millimetric",
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
     ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
+    ("PoolIssuerConfig", "max_age"): "90d",
+    ("ManualIssuerConfig", "instructions"): "ask in #platform-keys, the dashboard is at https://millimetric.ai",
+    ("CommandIssuerConfig", "environment"): ["SSL_CERT_FILE"],
     ("BearerAuth", "token_env"): "ADMIN_TOKEN",
     ("SessionAuth", "refresh_token_env"): "REFRESH_TOKEN",
     ("FileTargetConfig", "path"): "~/checkout/.env",
@@ -128,7 +134,9 @@ def config_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema(by_alias=True)
     issuer = schema["$defs"]["HttpIssuerConfig"]
     issuer["required"] = [name for name in issuer["required"] if name != "mint"]  # its profile fills it
-    for name in ("EmbeddedStoreConfig", "VaultStoreConfig", "AwsStoreConfig", "HttpIssuerConfig", "FileTargetConfig"):
+    stores = ("EmbeddedStoreConfig", "VaultStoreConfig", "AwsStoreConfig")
+    issuers = ("HttpIssuerConfig", "PoolIssuerConfig", "ManualIssuerConfig", "CommandIssuerConfig")
+    for name in (*stores, *issuers, "FileTargetConfig"):
         required = schema["$defs"][name].setdefault("required", [])
         required += [] if "type" in required else ["type"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rotator's configuration"}

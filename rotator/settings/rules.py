@@ -42,6 +42,7 @@ def check_rules(settings: Settings, names: Names) -> Iterator[Broken]:
         yield from _check_read_only(place, credential, settings)
         yield from _check_patience(place, credential, settings.millimetric.cache_time)
     yield from _check_shared(settings)
+    yield from _check_kept(settings, names)
     yield from _check_engine(settings)
     yield from _check_ports(settings)
 
@@ -153,6 +154,22 @@ def _check_shared(settings: Settings) -> Iterator[Broken]:
         other = taken(("store", store.place), name) if not store.shared else None
         if other is not None:
             yield ("stores", name), f"is the same place as store {other}: give it one of its own, or use {other} for both"
+
+
+def _check_kept(settings: Settings, names: Names) -> Iterator[Broken]:
+    """What issuers keep in stores, each at a place of its own."""
+    owners = {(c.store, c.path): f"credential {name}" for name, c in settings.credentials.items()}
+    for name, issuer in settings.issuers.items():
+        users = [credential for credential, c in settings.credentials.items() if c.issuer == name]
+        place: Place = ("issuers", name)
+        told = False
+        for setting, store, path in issuer.list_places(users):
+            if store not in names["stores"] and not told:
+                told = True
+                yield (*place, "store"), f"there is no store called {store}{suggest(store, names['stores'])}"
+            other = owners.setdefault((store, path), f"issuer {name}")
+            if other != f"issuer {name}":
+                yield (*place, setting), f"{other} has {path} in store {store} already: give this issuer a place of its own"
 
 
 def _check_engine(settings: Settings) -> Iterator[Broken]:

@@ -1,7 +1,7 @@
 """What a store holds after a change: the record by `rotator.domain.record.apply`, and the secrets that go with it. Pure.
 
-The rule for secrets, the same in every kind (I3): only `StageKey` and `Adopt` bring one in, and only the key's leaving the record
-(`Forget`) takes one out. A record that names a key whose secret is nowhere is never written.
+The rule for secrets, the same in every kind (I3): only `StageKey`, `Adopt`, `RetireOrphan`, `RetireSpare` and `AddSpare` bring one in, and
+only the key's leaving the record (`Forget`, `DropSpare`) takes one out. A record that names a key whose secret is nowhere is never written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from rotator.domain.errors import IllegalTransition
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Holding
-from rotator.domain.record import Adopt, Change, Record, StageKey, apply
+from rotator.domain.record import AddSpare, Adopt, Change, Record, RetireOrphan, RetireSpare, StageKey, apply
 from rotator.domain.secret import Secret
 
 ABSENT = "absent"
@@ -22,12 +22,15 @@ def build_next(record: Record | None, secrets: Mapping[KeyId, Secret], change: C
     """Record and secrets after `change`. Raises `IllegalTransition`."""
     after = apply(record, change)
     known = dict(secrets)
-    if isinstance(change, StageKey | Adopt) and change.secret is not None:
+    if isinstance(change, StageKey | Adopt | RetireOrphan | RetireSpare) and change.secret is not None:
         known[change.entry.key_id] = _checked(known, change.entry.key_id, change.secret)
-    missing = [str(key.key_id) for key in after.keys if key.key_id not in known]
+    if isinstance(change, AddSpare):
+        known[change.spare.key_id] = _checked(known, change.spare.key_id, change.secret)
+    missing = sorted(str(key_id) for key_id in after.key_ids if key_id not in known)
     if missing:
         raise IllegalTransition(f"the secret of key {', '.join(missing)} was not handed in: a key is stored with its secret or not at all")
-    return after, {key.key_id: known[key.key_id] for key in after.keys}
+    kept = (*(key.key_id for key in after.keys), *(spare.key_id for spare in after.spares))
+    return after, {key_id: known[key_id] for key_id in kept}
 
 
 def build_holding(revision: str, record: Record, secrets: Mapping[KeyId, Secret]) -> Holding:

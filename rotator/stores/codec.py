@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from rotator.domain.errors import MalformedKey, Misconfigured
 from rotator.domain.keys import KeyId, parse_key_id
-from rotator.domain.record import Attempt, KeyEntry, Orphan, Record, Stage
+from rotator.domain.record import Attempt, KeyEntry, Orphan, Record, Spare, Stage
 from rotator.domain.secret import Secret
 
 VERSION = 1
@@ -23,8 +23,8 @@ _T = TypeVar("_T")
 
 
 def render_record(record: Record) -> dict[str, Any]:
-    """The record as JSON values. Fields at their defaults are left out of keys and orphans."""
-    return {
+    """The record as JSON values. Fields at their defaults are left out of keys, orphans and spares; so are spares where there are none."""
+    shown = {
         "version": VERSION,
         "uid": record.uid,
         "installation": record.installation,
@@ -37,6 +37,7 @@ def render_record(record: Record) -> dict[str, Any]:
         "audit": dict(record.audit),
         "vacant": record.vacant,
     }
+    return {**shown, "spares": [_render_spare(spare) for spare in record.spares]} if record.spares else shown
 
 
 def parse_record(data: object, where: str) -> Record:
@@ -56,6 +57,7 @@ def parse_record(data: object, where: str) -> Record:
         lost=fields.take("lost", _tuple_of(_parse_attempt)),
         audit=fields.take("audit", _parse_audit),
         vacant=fields.take("vacant", _flag),
+        spares=fields.take_optional("spares", _tuple_of(_parse_spare)) or (),
     )
     fields.finish()
     return record
@@ -144,6 +146,32 @@ def _parse_orphan(data: object, where: str) -> Orphan:
     orphan = Orphan(fields.take("key_id", _key_id), fields.take("attempt", _text), fields.take_optional("reference", _text))
     fields.finish()
     return orphan
+
+
+def _render_spare(spare: Spare) -> dict[str, Any]:
+    shown = {
+        "key_id": str(spare.key_id),
+        "added_at": _render_instant(spare.added_at),
+        "by": spare.by,
+        "project": spare.project,
+        "label": spare.label,
+        "reserved_at": _render_optional(spare.reserved_at),
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _parse_spare(data: object, where: str) -> Spare:
+    fields = _Fields(data, where)
+    spare = Spare(
+        key_id=fields.take("key_id", _key_id),
+        added_at=fields.take("added_at", _instant),
+        by=fields.take("by", _text),
+        project=fields.take_optional("project", _text),
+        label=fields.take_optional("label", _text),
+        reserved_at=fields.take_optional("reserved_at", _instant),
+    )
+    fields.finish()
+    return spare
 
 
 def _parse_audit(data: object, where: str) -> tuple[tuple[str, str], ...]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rotator.daemon import SystemClock
 from rotator.domain.credential import BoundTarget, Credential
-from rotator.domain.errors import Refused, RotatorError
+from rotator.domain.errors import KeyWanted, Refused, RotatorError
 from rotator.domain.facts import Verdict
-from rotator.domain.ports import Access, Answer, Clock, Holding, Issuer, Store
+from rotator.domain.ports import Access, Answer, Clock, Holding, Issuer, MintOrder, Store
 from rotator.domain.record import Change
 from rotator.metrics import Metrics
 from rotator.settings import Settings, load_settings
@@ -88,12 +88,45 @@ _Question = Callable[[], CheckLine]
 def _gather_questions(settings: Settings, state_dir: Path) -> Iterator[_Question]:
     clock, observe = SystemClock(), Metrics().on_remote
     stores = _open_stores(settings, state_dir, clock, observe)
-    issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe)
+    issuers: Mapping[str, Issuer] = build_issuers(settings, clock, observe, stores)
     targets, prober = build_targets(settings, state_dir, clock, observe), build_prober(settings, clock, observe)
-    for name in sorted({c.issuer for c in settings.credentials.values()} - {NO_ISSUER}):
-        yield partial(_line, f"issuer {name}", issuers[name].check, "answers, and may be asked for keys")
-    for name in sorted(settings.credentials):
-        yield from _question_credential(build_credential(settings, name, stores, issuers, targets, prober))
+    credentials = [build_credential(settings, name, stores, issuers, targets, prober) for name in sorted(settings.credentials)]
+    for name in sorted({c.issuer_name for c in credentials} - {NO_ISSUER}):
+        users = [c for c in credentials if c.issuer_name == name]
+        yield partial(_check_issuer, f"issuer {name}", issuers[name], _build_orders(settings.installation, users))
+    for store, path in _gather_places(settings):
+        yield partial(_check_store, store, stores[store], path, writes=True)
+    for credential in credentials:
+        yield from _question_credential(credential)
+
+
+def _gather_places(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What issuers keep in stores."""
+    for name, issuer in sorted(settings.issuers.items()):
+        users = [credential for credential, c in sorted(settings.credentials.items()) if c.issuer == name]
+        yield from ((store, path) for _, store, path in issuer.list_places(users))
+
+
+def _build_orders(installation: str, credentials: Sequence[Credential]) -> Sequence[MintOrder]:
+    """An order for every kind of key that these credentials want."""
+    orders: dict[object, MintOrder] = {}
+    for c in credentials:
+        order = MintOrder(f"{installation}/check/check", c.policy.kind, c.env, c.project, c.name)
+        orders.setdefault((order.kind, order.env, order.project), order)
+    return tuple(orders.values())
+
+
+def _check_issuer(part: str, issuer: Issuer, orders: Sequence[MintOrder]) -> CheckLine:
+    wanted = []
+    try:
+        for order in orders:
+            try:
+                issuer.check(order)
+            except KeyWanted as problem:  # it does what it is there for: a person brings its keys when they are wanted
+                wanted.append(str(problem))
+    except RotatorError as problem:
+        return CheckLine(part, False, str(problem))
+    return CheckLine(part, True, "; ".join(["answers, and may be asked for keys" if not wanted else "answers", *wanted]))
 
 
 def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver) -> Mapping[str, Store]:
@@ -105,7 +138,7 @@ def _open_stores(settings: Settings, state_dir: Path, clock: Clock, observe: Rem
 
 
 def _question_credential(credential: Credential) -> Iterator[_Question]:
-    yield partial(_check_store, credential)
+    yield partial(_check_store, credential.store_name, credential.store, credential.path, writes=not credential.read_only)
     for bound in credential.targets:
         yield partial(_check_target, bound, credential.name)
     yield partial(_check_key, credential)
@@ -122,9 +155,8 @@ def _check_target(bound: BoundTarget, credential: str) -> CheckLine:
     return _line(part, partial(bound.target.check, credential), "a key could be written")
 
 
-def _check_store(credential: Credential) -> CheckLine:
-    store, path, writes = credential.store, credential.path, not credential.read_only
-    part = f"store {credential.store_name}: {path}"
+def _check_store(name: str, store: Store, path: str, *, writes: bool) -> CheckLine:
+    part = f"store {name}: {path}"
     try:
         access = store.find_access(path, writes=writes)
         if access.missing:

@@ -71,7 +71,9 @@ def build_departed(parts: Parts, journal: SqliteJournal, installation: str, form
         before = former.get(row.name)
         if before is not None:
             # Its overlap and deadlines go on as they were; after a restart only the defaults are known.
-            built = replace(built, policy=replace(before.policy, can_mint=False, can_list=built.policy.can_list, can_revoke=True))
+            built = replace(
+                built, policy=replace(before.policy, can_mint=False, can_list=built.policy.can_list, can_revoke=built.policy.can_revoke)
+            )
         departed[row.name] = built
     return departed
 
@@ -105,7 +107,7 @@ def _build(parts: Parts, name: str, memory: Memory, store: Store, record: Record
             cache_time=usual.cache_time,
             can_mint=False,
             can_list=issuer.abilities.list,
-            can_revoke=True,
+            can_revoke=issuer.abilities.revoke,
         ),
         store_name=store_name,
         path=path,

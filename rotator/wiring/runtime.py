@@ -35,7 +35,7 @@ class Parts:
 def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metrics) -> Parts:
     """All ports and credentials of a configuration, or an error and nothing. Opens no connection."""
     stores = build_stores(settings, state_dir, clock, metrics.on_remote)
-    issuers = build_issuers(settings, clock, metrics.on_remote)
+    issuers = build_issuers(settings, clock, metrics.on_remote, stores)
     targets = build_targets(settings, state_dir, clock, metrics.on_remote)
     prober = build_prober(settings, clock, metrics.on_remote)
     credentials = {name: build_credential(settings, name, stores, issuers, targets, prober) for name in settings.credentials}
@@ -47,12 +47,16 @@ def build_stores(settings: Settings, state_dir: Path, clock: Clock, observe: Rem
     return {name: config.build(state_dir, Surroundings(name, clock, observe)) for name, config in settings.stores.items()}
 
 
-def build_issuers(settings: Settings, clock: Clock, observe: RemoteObserver) -> dict[str, Issuer]:
+def build_issuers(settings: Settings, clock: Clock, observe: RemoteObserver, stores: Mapping[str, Store]) -> dict[str, Issuer]:
     """The configured issuers by name, and `none`."""
-    from rotator.issuers import http
     from rotator.issuers.none import NoIssuer
+    from rotator.issuers.surroundings import Surroundings
 
-    issuers: dict[str, Issuer] = {name: http.build(name, config, clock, observe) for name, config in settings.issuers.items()}
+    def around(issuer: str) -> Surroundings:
+        users = tuple(name for name, credential in settings.credentials.items() if credential.issuer == issuer)
+        return Surroundings(clock, observe, settings.installation, stores, dict(os.environ), users)
+
+    issuers: dict[str, Issuer] = {name: config.build(name, around(name)) for name, config in settings.issuers.items()}
     return {"none": NoIssuer(), **issuers}
 
 

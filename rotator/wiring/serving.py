@@ -7,6 +7,7 @@ import structlog
 from rotator.daemon import Daemon, Service
 from rotator.domain.errors import RotatorError
 from rotator.engine.changes import ChangeWatch
+from rotator.engine.supplying import Supplying
 from rotator.scheduling.polling import Polling
 from rotator.scheduling.wakeups import Wakeups
 from rotator.server.app import build_app
@@ -22,8 +23,14 @@ log = structlog.get_logger(__name__)
 def serve(runtime: Runtime, wakeups: Wakeups) -> None:
     """Run until a signal."""
     readiness = build_readiness(runtime, wakeups)
-    polling = Polling("poll", ChangeWatch(runtime.engine).poll, runtime.settings.engine.poll)
-    server = build_server(runtime, readiness, polling)
+    watch, supplying = ChangeWatch(runtime.engine), Supplying(runtime.engine)
+
+    def poll() -> None:
+        watch.poll()
+        supplying.poll()
+
+    polling = Polling("poll", poll, runtime.settings.engine.poll)
+    server = build_server(runtime, readiness, polling, supplying)
 
     def start_server() -> None:
         write_daemon_file(runtime.state_dir, server.start())
@@ -65,7 +72,7 @@ def build_readiness(runtime: Runtime, wakeups: Wakeups) -> Readiness:
     return readiness
 
 
-def build_server(runtime: Runtime, readiness: Readiness, polling: Polling) -> ApiServer:
+def build_server(runtime: Runtime, readiness: Readiness, polling: Polling, supplying: Supplying) -> ApiServer:
     """The HTTP server, not yet listening."""
     settings = runtime.settings
     tokens = TokenBook.from_config((t.name, t.role, t.get_hash()) for t in settings.server.tokens).with_admin(
@@ -79,6 +86,7 @@ def build_server(runtime: Runtime, readiness: Readiness, polling: Polling) -> Ap
     app = build_app(
         ServerDependencies(
             operations=runtime.operations,
+            supplying=supplying,
             engine=runtime.engine,
             queries=runtime.journal,
             metrics=runtime.metrics,

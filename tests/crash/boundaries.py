@@ -1,8 +1,8 @@
 """The points at which a process can die: before and after every effect and every write, counted, and one of them fatal.
 
 Installed in the process that is to die, from outside: the product's classes know nothing of it. A boundary's name says what is about to be
-done (`store.commit Promote`), its ordinal which time that is; `Path.replace` lies within the commit of a store and the delivery to a file,
-between the temporary file and the visible one.
+done (`store.commit Promote`), its ordinal which time that is. Within a commit lie single writes: `file.replace` of the embedded store (and
+of a target), between the temporary file and the visible one; each request that writes to Vault; each call that writes to AWS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from typing import Any
 from rotator.domain.ports import Event
 from rotator.issuers.http import HttpIssuer
 from rotator.journal.sqlite import SqliteJournal
+from rotator.stores.aws.api import Api
+from rotator.stores.aws.store import AwsStore
 from rotator.stores.embedded.store import EmbeddedStore
+from rotator.stores.vault.adapter import VaultAdapter
+from rotator.stores.vault.store import VaultStore
 from rotator.targets.file import FileTarget
 
 SIDES = ("before", "after")
@@ -41,7 +45,12 @@ class Boundaries:
 
     def install(self) -> None:
         """Wrap every effect and write of this process."""
-        self._wrap(EmbeddedStore, "commit", lambda _self, _path, _seen, change: f"store.commit {type(change).__name__}")
+        for kind in (EmbeddedStore, VaultStore, AwsStore):
+            self._wrap(kind, "commit", lambda _self, _path, _seen, change: f"store.commit {type(change).__name__}")
+        self._wrap(VaultAdapter, "request", name_request)
+        self._wrap(Api, "create", lambda *_, **__: "aws.create")
+        self._wrap(Api, "put", lambda _self, _name, _version, _text, label: f"aws.put {label}")
+        self._wrap(Api, "swap", lambda _self, _name, label, *_: f"aws.swap {label}")
         self._wrap(HttpIssuer, "mint", lambda *_: "issuer.mint")
         self._wrap(HttpIssuer, "revoke", lambda *_: "issuer.revoke")
         self._wrap(HttpIssuer, "list_labelled", lambda *_: "issuer.list")
@@ -55,9 +64,10 @@ class Boundaries:
 
         @functools.wraps(inner)
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            if not self.armed:
+            called = name(*arguments) if self.armed else ""
+            if not called:
                 return inner(*arguments, **named)
-            point = self._count(name(*arguments))
+            point = self._count(called)
             self._pass(point, "before")
             answer = inner(*arguments, **named)
             self._pass(point, "after")
@@ -76,6 +86,13 @@ class Boundaries:
     def _pass(self, point: str, side: str) -> None:
         if point == self.fatal and side == self.side:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_request(_adapter: object, method: str, url: str, *_: object, **__: object) -> str:
+    """What a request to Vault writes; empty where it only reads."""
+    if method.upper() in {"GET", "LIST"} or "/data/" not in url:
+        return ""
+    return f"vault.{method.lower()} {'sibling' if '/data/rotator/' in url else 'path'}"
 
 
 def name_lines(lines: tuple[object, ...]) -> str:

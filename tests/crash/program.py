@@ -31,16 +31,16 @@ import yaml
 
 import rotator.remote.millimetric
 import rotator.scheduling.cron
+import rotator.stores.aws.session
 import rotator.stores.embedded.sealed
 import rotator.targets.building  # noqa: F401
 from rotator.domain.credential import Credential
 from rotator.domain.facts import Policy
-from rotator.domain.ports import Holding, Recollection
+from rotator.domain.ports import Holding, Recollection, Store
 from rotator.domain.record import Change, Promote, Record
 from rotator.engine.look import Timing
 from rotator.scheduling.wakeups import Wakeups
 from rotator.settings import Settings, conversion
-from rotator.stores.embedded import EmbeddedStore
 from rotator.targets.file import FileTarget
 from rotator.wiring import running, runtime
 from rotator.wiring.logs import configure_logs
@@ -145,15 +145,16 @@ class Drive:
 
     def _make_typo_at_promotion(self) -> None:
         """Later than the preflight, which would refuse to mint, and earlier than the delivery."""
-        commit, client = EmbeddedStore.commit, find_client(self.runtime)
+        kind = type(self._credential().store)
+        commit, client = kind.commit, find_client(self.runtime)
 
-        def commit_after_typo(store: EmbeddedStore, path: str, seen: Holding, change: Change) -> Holding:
+        def commit_after_typo(store: Store, path: str, seen: Holding, change: Change) -> Holding:
             if isinstance(change, Promote) and not client.read_text().endswith(TYPO):
                 with client.open("a") as file:
                     file.write(TYPO)
             return commit(store, path, seen, change)
 
-        EmbeddedStore.commit = commit_after_typo  # type: ignore[method-assign]
+        setattr(kind, "commit", commit_after_typo)  # noqa: B010  # the kind is whatever the store is of
 
     def _rotate_first(self) -> None:
         self.runtime.operations.rotate(NAME, emergency=False, who="suite")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,12 @@ from pathlib import Path
 from rotator.domain.keys import KeyId
 from rotator.domain.record import Record
 from rotator.journal.sqlite import SqliteJournal
-from rotator.stores.embedded import EmbeddedStoreConfig
 from tests.conftest import find_files, holds_key
 from tests.crash.program import DONE, NAME, WITHIN
 from tests.support.consumers import consuming, find_key
 from tests.support.daemon import Site
 from tests.support.sandbox import SandboxProcess
+from tests.support.stores import StoreSite
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATIONS = {"bootstrap": 2, "routine": 2, "behind": 2, "leak": 2, "rollback": 3}
@@ -33,11 +34,10 @@ _SLACK = 20.0
 class Forks:
     """The program that forks a process for each run; runs may overlap."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._errors = (folder / "forks.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.program"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
-        )
+        pipe, command = subprocess.PIPE, [sys.executable, "-m", "tests.crash.program"]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=self._errors, env={**os.environ, **environ})
         self._numbers = itertools.count()
         self._answers: dict[str, queue.Queue[int]] = {}
         self._lock = threading.Lock()
@@ -76,9 +76,9 @@ class Forks:
 
 
 @contextlib.contextmanager
-def running_forks(folder: Path) -> Iterator[Forks]:
+def running_forks(folder: Path, environ: Mapping[str, str]) -> Iterator[Forks]:
     """The forking program, until the end of the block."""
-    forks = Forks(folder)
+    forks = Forks(folder, environ)
     try:
         yield forks
     finally:
@@ -92,6 +92,7 @@ class Run:
     scenario: str
     folder: Path
     sandbox: SandboxProcess
+    store: StoreSite
     fatal: str | None = None
     side: str = ""
     killed: bool = False
@@ -107,7 +108,14 @@ class Run:
         self.raw = site.key_file("raw")
         self.client = site.home / ".cursor" / "mcp.json"
         overlap = {"min": "60s" if self.scenario == "rollback" else "1s", "max": "120s"}
-        site.credential(NAME, site.client("cursor", ".cursor"), "raw", overlap=overlap)
+        site.config["stores"] = {self.store.name: dict(self.store.section)}
+        named = {"store": self.store.name, "path": self.place}
+        site.credential(NAME, site.client("cursor", ".cursor"), "raw", overlap=overlap, **named)
+
+    @property
+    def place(self) -> str:
+        """In the store: of its own, as the servers outlive the run."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
 
     def points(self) -> list[str]:
         """The boundaries that the first process reached."""
@@ -158,7 +166,7 @@ class Run:
             self.problems.append(f"left lying about: {left}")
 
     def _check_store(self) -> tuple[Record, KeyId]:
-        holding = EmbeddedStoreConfig().build(self.site.state).read(f"test/{NAME}")
+        holding = self.store.open(self.site.state).read(self.place)
         record = holding.record
         assert record is not None
         assert record.current is not None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rotator.domain.record import Stage
 from tests.model.effects import Effects
 from tests.model.journal import SEEN_SINCE, Journal, Mem, Rot
 from tests.model.parts import Move
-from tests.model.symbols import FIRST, ILLEGAL, KEYS, NONE, OUTSIDER, number
-from tests.model.world import ACCEPTED, EVENTS, GONE, LIVES, REVOKED, Rep, State, service_of, with_service
+from tests.model.stores import PLACE, RECORD, Lag
+from tests.model.symbols import FIRST, KEYS, NONE, OUTSIDER, number
+from tests.model.world import ACCEPTED, EVENTS, GONE, LIVES, REVOKED, STALE, UNBORN, Rep, State, service_of, with_service
 
 
 class Model(Effects):
@@ -28,9 +30,22 @@ class Model(Effects):
                 rep = self.rep(state, r)
                 if rep.plan or rep.hand != NONE:
                     journal = self._never_opened(rep.journal) if rep.plan[:1] == ("open",) else rep.journal
-                    yield ("crash", r), 1, self.with_rep(state, r, Rep(journal))
+                    yield ("crash", r), 1, self.with_rep(state, r, Rep(journal, lag=self._lag_after_crash(rep)))
+        yield from self._reads(state)
         yield from self._late(state)
         yield from self._events(state)
+
+    def _reads(self, state: State) -> Iterator[Move]:
+        """A replica's reads come to lag, or do not any more; or it has read the record, and not yet the place."""
+        reps = [self.rep(state, r) for r in range(len(state.reps))]
+        for r, rep in enumerate(reps):
+            writers = self.world.torn and any(other.fresh or other.step for n, other in enumerate(reps) if n != r)
+            if rep.lag and self.world.store == "aws":
+                yield ("catches up", r), 0, self.with_rep(state, r, rep._replace(lag=()))
+            elif not rep.lag and STALE in self.world.faults:
+                yield ("lags from now", r), 1, self.with_rep(state, r, rep._replace(lag=Lag(state.store)))
+            elif not rep.lag and rep.plan[:1] in ((), ("obs",)) and writers:
+                yield ("reads the record", r), 0, self.with_rep(state, r, rep._replace(lag=Lag(state.store)))
 
     def _late(self, state: State) -> Iterator[Move]:
         ghosts = self.ghosts.items[state.ghosts]
@@ -46,9 +61,9 @@ class Model(Effects):
                 target, key, generation, fresh = args
                 if self._takes(rest, target, generation, fresh):
                     after = self._delivered(rest, target, key, generation)
-            elif args[1]:  # a commit whose document is still as it was seen
-                doc = self.docs.apply(rest.doc, args[0])
-                after = rest if doc == ILLEGAL else self._written(rest, doc, args[0])
+            else:  # a write whose part of the store is still as it was seen
+                _, means, part, op, behind = args
+                after = self._written(rest, self.store.after(rest.store, op, behind), means, part=part)
             yield ("comes late", *ghost), 0, after
 
     def _events(self, state: State) -> Iterator[Move]:
@@ -87,8 +102,12 @@ class Model(Effects):
             if "leak-unmarked" in self.world.actor:
                 yield f"{key}", self._told_only(leaked, key, entry.stage)
                 continue
-            change = ("mark", key)
-            yield f"{key}", self._written(leaked, self.docs.apply(leaked.doc, change), change)
+            yield f"{key}", self._committed(leaked, ("mark", key))
+
+    def _committed(self, state: State, change: tuple[Any, ...]) -> State:
+        """A person's change, from its look to its end."""
+        layout, part = self.store.commit_at_once(state.store, change)
+        return self._written(state, layout, change, part=part)
 
     def _told_only(self, state: State, key: int, stage: Stage) -> State:
         """Planted: the leak is remembered by the journals alone."""
@@ -102,35 +121,47 @@ class Model(Effects):
 
     def _on_outsider(self, state: State) -> Iterator[tuple[str, State]]:
         """Someone writes a key into the store's place and leaves the record: one of his own that works, or does not, or one of ours."""
-        record, current = self.docs.docs[state.doc]
+        current = self.docs.docs[state.doc][1]
         if current == KEYS[OUTSIDER]:
             return
-        for works in (True, False):
+        for works in (True, False) if service_of(state.service, OUTSIDER) == UNBORN else ():
             service = with_service(state.service, OUTSIDER, LIVES if works else GONE)
             changed = self._mintable(state)._replace(service=service)
-            yield "works" if works else "dead", self._written(changed, self.docs.intern((record, KEYS[OUTSIDER])), ("outsider",))
-        if self._revoking(state):
-            return
-        for key in range(OUTSIDER):
+            yield "works" if works else "dead", self._put_by_hand(changed, OUTSIDER)
+        if self._revoking(state) or self.extra(state).left[EVENTS.index("outsider")]:
+            return  # nobody can tell that one of ours was there, if he writes once more before anyone looks
+        for key in range(OUTSIDER + 1):
             if service_of(state.service, key) == LIVES and KEYS[key] != current:
-                ours = self.docs.intern((record, KEYS[key]))
-                yield f"key {key}", self._written(self._mintable(state), ours, ("outsider",))
+                yield f"key {key}", self._put_by_hand(self._mintable(state), key)
+
+    def _put_by_hand(self, state: State, key: int) -> State:
+        layout, part = self.store.put(state.store, key)
+        return self._written(state, layout, ("outsider",), part=part)
 
     def _on_overwrite(self, state: State) -> Iterator[tuple[str, State]]:
         service = with_service(state.service, OUTSIDER, LIVES)
         wiped = self._extra_of(state._replace(service=service), wiped=1)
-        yield "", self._written(wiped, self.docs.intern((None, KEYS[OUTSIDER])), ("overwrite",))
+        yield "", self._written(wiped, self.store.wipe(wiped.store, OUTSIDER), ("overwrite",))
+
+    def _on_delete(self, state: State) -> Iterator[tuple[str, State]]:
+        """Someone deletes what consumers read, and leaves the record."""
+        if self.docs.docs[state.doc][1] is not None:
+            deleted = self._extra_of(self._mintable(state), emptied=True)
+            yield "", self._written(deleted, self.store.delete(state.store), ("delete",), part=PLACE)
 
     def _on_backup(self, state: State) -> Iterator[tuple[str, State]]:
-        if self.extra(state).backup != state.doc:
-            yield "", self._extra_of(state, backup=state.doc)
+        if self.extra(state).backup != state.store:
+            yield "", self._extra_of(state, backup=state.store)
 
     def _on_restore(self, state: State) -> Iterator[tuple[str, State]]:
         backup = self.extra(state).backup
-        if backup != state.doc and not self._revoking(state):
+        if backup != state.store and not self._revoking(state):
             # Who took a key that the backup does not know has it from a store that is no more; nobody can tell.
             restored = self._written(self._extra_of(self._mintable(state), wiped=2), backup, ("restore",))
-            yield "", restored._replace(readers=1 << number(self.docs.docs[backup][1]))
+            yield "", restored._replace(readers=1 << number(self.docs.docs[restored.doc][1]))
+            alone = self.store.restore_record(state.store, backup)
+            if alone != state.store:
+                yield "the record alone", self._written(self._extra_of(self._mintable(state), wiped=2), alone, ("restore",), part=RECORD)
 
     def _on_kill(self, state: State) -> Iterator[tuple[str, State]]:
         """A person ends the current key in the dashboard."""
@@ -150,7 +181,8 @@ class Model(Effects):
         """A look, or a revoke that was decided, is on its way: what happens after that look is nobody's fault."""
         plans = {self.rep(state, r).plan[:1] for r in range(len(state.reps))}
         on_the_way = {("obs",), ("revoke",), ("doom",), ("doom-orphan",), ("revoke-orphan",)}
-        return bool(plans & on_the_way) or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
+        lags = any(self.rep(state, r).lag for r in range(len(state.reps)))
+        return lags or bool(plans & on_the_way) or any(g[0] == "revoke" for g in self.ghosts.items[state.ghosts])
 
     def _on_by_hand(self, state: State) -> Iterator[tuple[str, State]]:
         """A person revokes what he was asked to revoke."""
@@ -213,9 +245,9 @@ class Model(Effects):
         memory = self.decider.journals[self.rep(state, r).journal].memory
         seen = [record.generation if record is not None else 0, memory.generation if memory is not None else 0]
         seen += [t.generation for t in self.targets.items[state.targets] if not t.away]
-        change = ("claim", max(seen) + 1)
-        accepted = self._extra_of(state, wiped=ACCEPTED if self.extra(state).wiped else 0)
-        after = self._written(accepted, self.docs.apply(state.doc, change), change)
+        change = ("claim", max(seen) + 1, self.docs.docs[state.doc][1] is None)
+        accepted = self._extra_of(state, wiped=ACCEPTED if self.extra(state).wiped else 0, emptied=False)
+        after = self._committed(accepted, change)
         return self._accepted(after, r, max(seen) + 1)
 
     def _on_back(self, state: State) -> Iterator[tuple[str, State]]:

@@ -12,8 +12,9 @@ from rotator.domain.record import Stage
 from tests.model import symbols as sym
 from tests.model.journal import NO_REFUSAL
 from tests.model.looking import ORPHANS, Looking
-from tests.model.parts import Move
-from tests.model.symbols import ILLEGAL, NONE, attempt_number, number
+from tests.model.parts import Move, lagged
+from tests.model.stores import PLACE, Lag, Seen, Write
+from tests.model.symbols import NONE, attempt_number, number
 from tests.model.world import BAD, HOLLOW, LIVES, Rep, State, with_service
 
 
@@ -21,39 +22,101 @@ class Effects(Looking):
     """A replica that acts."""
 
     def _commit(self, state: State, r: int, rep: Rep, change: tuple[Any, ...], ok: Rep, lost: Rep | None = None) -> Iterator[Move]:
-        """One compare-and-set on the document. `ok`: the replica when it is told so; `lost`: when it never hears."""
+        """The next write of a commit. `ok`: the replica when it is told that all is done; `lost`: when it never hears."""
         kind = change[0]
-        lost = lost if lost is not None else rep._replace(plan=(), fresh=False, seen=NONE)
-        blind = kind in self.world.blind
-        if not rep.fresh and not blind:
-            yield ("conflict", r, kind), 0, self.with_rep(state, r, lost)
+        lost = lost if lost is not None else self._idle(rep, hand=rep.hand, tfresh=rep.tfresh)
+        seen = Seen(state.doc if rep.seen == NONE else rep.seen, rep.fresh or self._is_blind(kind), rep.behind)
+        write = self.store.next_write(state.store, seen, rep.step, change)
+        if write is None or not (write.can_win(seen) or (write.part == PLACE and "blind-place" in self.world.actor)):
+            if write is not None and write.may_fail:
+                yield ("leaves it to others", r, kind), 0, self.with_rep(state, r, self._told(state, rep, ok, lost))
+            elif write is None and seen.record_is_fresh:
+                yield ("illegal", r, kind), 0, self.with_rep(state, r, self._illegal(state, rep, lost, change))
+            else:
+                yield ("conflict", r, kind), 0, self.with_rep(state, r, lost)
             return
-        base = rep.seen if blind else state.doc
-        doc = self.docs.apply(base, change)
-        if doc == ILLEGAL:
-            yield ("illegal", r, kind), 0, self.with_rep(state, r, self._illegal(state, rep, lost, change))
-            return
-        after = self._written(state, doc, change, skip=r)
-        faults = self.world.faults
-        yield ("commits", r, change), 0, self.with_rep(after, r, self._remembering(self._promoted(ok, change), change, doc))
+        after = self._put(state, r, rep, write, write.op)
+        told = self._after_write(rep, write, change, self._aged_by(ok, write), after.doc)
+        yield (write.label, r, change), 0, self.with_rep(after, r, told)
+        if write.may_fail:
+            yield from self._tidy_faults(state, r, rep, write, after, ok, lost, change)
+        else:
+            yield from self._write_faults(state, r, rep, write, after, ok, lost, change)
+
+    def _write_faults(
+        self, state: State, r: int, rep: Rep, write: Write, after: State, ok: Rep, lost: Rep, change: tuple[Any, ...]
+    ) -> Iterator[Move]:
+        kind, faults = change[0], self.world.faults
+        if kind == "open" and write.then is not None:
+            rep = rep._replace(journal=self._never_opened(rep.journal))
+            lost = lost._replace(journal=self._never_opened(lost.journal))
         if "fail" in faults:
             failed = lost._replace(blocked=self._blocked(state, rep.plan))
             if kind == "open" and lost.hand == NONE:
                 failed = failed._replace(journal=self._never_opened(failed.journal))
             yield ("fails", r, change), 1, self.with_rep(state, r, failed)
+            if write.means[0] == "lay" and self.world.store == "vault" and rep.step[-1]:  # it is taken back by who announced it first
+                yield ("is refused", r, change), 1, self.with_rep(state, r, rep._replace(step=("refused",)))
+        heard_nothing = self._aged_by(lost._replace(lag=lagged(lost.lag, write.part, own=True)), write)
         if "lost" in faults:
-            yield ("answer lost", r, change), 1, self.with_rep(after, r, self._promoted(lost, change))
+            yield ("answer lost", r, change), 1, self.with_rep(after, r, heard_nothing)
         if "crash" in faults:
-            yield ("crash after", r, change), 1, self.with_rep(after, r, self._promoted(Rep(rep.journal), change))
+            crashed = Rep(rep.journal, lag=self._lag_after_crash(rep, write))
+            yield ("crash after", r, change), 1, self.with_rep(after, r, self._aged_by(crashed, write))
         if "late" in faults:
-            yield ("will be late", r, change), 1, self.with_rep(self._haunted(state, ("commit", change, True)), r, lost)
-        if "stall" in faults and kind in ("promote", "retire", "adopt"):
-            aged = self._written(state, self.docs.apply(base, (*change[:-1], True)), change, skip=r)
-            yield (
-                ("commits with an old instant", r, change),
-                1,
-                self.with_rep(aged, r, self._remembering(self._promoted(ok, change), change, doc)),
-            )
+            ghost = ("commit", change, write.means, write.part, write.op, rep.behind)
+            yield ("will be late", r, change), 1, self.with_rep(self._haunted(state, ghost), r, lost)
+        if "stall" in faults and write.aged:
+            aged = self._put(state, r, rep, write, write.aged)
+            told = self._after_write(rep, write, change, self._aged_by(ok, write), after.doc)
+            yield (f"{write.label} with an old instant", r, change), 1, self.with_rep(aged, r, told)
+
+    def _tidy_faults(
+        self, state: State, r: int, rep: Rep, write: Write, after: State, ok: Rep, lost: Rep, change: tuple[Any, ...]
+    ) -> Iterator[Move]:
+        """Whatever becomes of tidying, the commit was made, or given up, before."""
+        faults, told = self.world.faults, self._told(state, rep, ok, lost)
+        if "fail" in faults:
+            yield ("does not tidy", r, change), 1, self.with_rep(state, r, told)
+        if "crash" in faults:
+            yield ("crash after", r, change), 1, self.with_rep(after, r, Rep(rep.journal, lag=self._lag_after_crash(rep, write)))
+        if "late" in faults:
+            ghost = ("commit", change, write.means, write.part, write.op, 0)
+            yield ("will be late", r, change), 1, self.with_rep(self._haunted(state, ghost), r, told)
+
+    def _put(self, state: State, r: int, rep: Rep, write: Write, op: tuple[Any, ...]) -> State:
+        return self._written(state, self.store.after(state.store, op, rep.behind), write.means, skip=r, part=write.part)
+
+    def _after_write(self, rep: Rep, write: Write, change: tuple[Any, ...], ok: Rep, doc: int) -> Rep:
+        """The replica that is told that its write was done."""
+        lag = lagged(rep.lag, write.part, own=True)
+        if write.then is not None:
+            on = self._aged_by(rep, write)._replace(step=write.then, lag=lag)
+            if write.part == PLACE:
+                return on._replace(behind=0)
+            return on._replace(fresh=True, seen=rep.seen if "blind-record" in self.world.actor else NONE)
+        if rep.step == ("refused",):
+            return self._idle(rep, hand=rep.hand, lag=lag)
+        return self._remembering(ok._replace(lag=lag), change, doc)
+
+    def _told(self, state: State, rep: Rep, ok: Rep, lost: Rep) -> Rep:
+        """The replica whose commit was made, and which could not tidy up after it, or had to give it up."""
+        generation = rep.step[1] if rep.step[0] == "laid" else NONE
+        record = self.record(state)
+        if generation == NONE or (self.world.store == "aws" and record is not None and record.generation < generation):
+            return lost
+        journal = self.decider.journals[ok.journal]
+        if journal.memory is None:
+            return ok
+        known = journal._replace(memory=journal.memory._replace(generation=generation))
+        return ok._replace(journal=self.decider.intern(known))
+
+    def _lag_after_crash(self, rep: Rep, write: Write | None = None) -> Lag | tuple[()]:
+        """What a process believes is lost with it; what the store still shows is not."""
+        lag = rep.lag if self.world.store == "aws" else ()
+        if write is not None:
+            lag = lagged(lag, write.part, own=True)
+        return lag._replace(newer=0) if lag else ()
 
     def _remembering(self, rep: Rep, change: tuple[Any, ...], doc: int) -> Rep:
         """The outcome of a promotion tells the journal the new generation."""
@@ -84,8 +147,8 @@ class Effects(Looking):
         memory = known.memory._replace(orphans=tuple(k for k in known.memory.orphans if k != key))
         return self.decider.intern(known._replace(memory=memory))
 
-    def _promoted(self, rep: Rep, change: tuple[Any, ...]) -> Rep:
-        return self._aged_sight(rep, change[1]) if change[0] in ("promote", "adopt") else rep
+    def _aged_by(self, rep: Rep, write: Write) -> Rep:
+        return self._aged_sight(rep, write.means[1]) if write.means[0] in ("promote", "adopt", "announce") else rep
 
     def _do_open(self, state: State, r: int, rep: Rep) -> Iterator[Move]:
         attempt = rep.plan[1]
@@ -170,9 +233,9 @@ class Effects(Looking):
 
     def _do_stage(self, state: State, r: int, rep: Rep) -> Iterator[Move]:
         _, attempt, replaces = rep.plan
-        again = rep._replace(plan=("hand", attempt, replaces), fresh=False, seen=NONE)
+        again = self._idle(rep, plan=("hand", attempt, replaces))
         if "revoke-in-hand" in self.world.actor and rep.fresh:
-            again = rep._replace(plan=("revoke-hand", attempt), fresh=False)
+            again = self._idle(rep, plan=("revoke-hand", attempt), seen=rep.seen)
         for label, cost, after in self._commit(state, r, rep, ("stage", attempt, replaces), self._idle(rep), lost=again):
             if label[0] in ("fails", "illegal"):
                 given_up = self.rep(after, r)

@@ -18,7 +18,10 @@ def find_problem(model: Model, state: State, replicas: Iterable[int]) -> Problem
     for r in replicas:
         choices = model.choices(state, r)
         if choices.guarded:
-            return None  # parked as a whole, and a person is asked
+            extra = model.extra(state)
+            if not (extra.wiped or extra.emptied):
+                return Problem("I6", "a guard parks everything, and nothing has happened to the store")
+            return None  # a person is asked
         problem = (
             _orphan(model, state)
             or _unfinished(model, state, r, choices)

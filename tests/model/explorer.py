@@ -165,7 +165,8 @@ class Explorer:
         for r in range(len(state.reps)):
             rep = self.model.rep(state, r)
             if rep.plan[:1] in {("obs",), ("read",)}:
-                state = self.model.with_rep(state, r, rep._replace(plan=(), fresh=False, tfresh=0, seen=NONE))
+                rep = rep._replace(plan=(), fresh=False, tfresh=0, seen=NONE)
+            state = self.model.with_rep(state, r, rep._replace(lag=()))
         return state._replace(ghosts=self.model.ghosts.intern(()))
 
     def _broken(self, origin: State, schedule: int, labels: list[Label], problem: Problem) -> _Broken:

@@ -11,14 +11,16 @@ from typing import Any
 from rotator.domain.keys import KeyId
 from rotator.domain.record import Record, Stage
 from tests.model import symbols as sym
-from tests.model.actor import Choice, Choices, Look, TargetView
+from tests.model.actor import Choice, Choices, Look, Passed, TargetView
 from tests.model.journal import ALIVE, DEAD, ENOUGH, FEW, FEW_SPREAD, NO_REFUSAL, SEEN_BEFORE, SEEN_SINCE, UNKNOWN, Journal, Mem, Rot, Sight
 from tests.model.parts import Move, Parts
+from tests.model.stores import Seen
 from tests.model.symbols import KEYS, NONE, attempt_number, number
 from tests.model.world import BAD, GONE, LIVES, REVOKED, UNBORN, Problem, Rep, State, service_of, with_service
 
 ORPHANS = {("sweep",), ("doom-orphan",), ("revoke-orphan",)}
 """after these failed, everything else goes on while orphans wait"""
+COMMITS = {"open", "close", "retire", "promote", "adopt", "doom", "forget", "doom-orphan"}
 
 
 class Looking(Parts):
@@ -29,17 +31,18 @@ class Looking(Parts):
         rep = self.rep(state, r)
         if not rep.plan:
             if not self.world.targets:
-                yield from self._decide(state, r, state.doc, ())
+                yield from self._looks(state, r, ())
             elif "store-first" in self.world.actor:
                 yield ("reads", r), 0, self.with_rep(state, r, rep._replace(plan=("read", state.doc), fresh=True))
             else:
                 views = self._views(state)
                 yield ("observes", r), 0, self.with_rep(state, r, rep._replace(plan=("obs", views), tfresh=(1 << len(views)) - 1))
         elif rep.plan[0] == "obs":
-            yield from self._decide(state, r, state.doc, rep.plan[1])
+            yield from self._looks(state, r, rep.plan[1])
         elif rep.plan[0] == "read":
             views = self._views(state)
-            yield from self._decide(self.with_rep(state, r, rep._replace(tfresh=(1 << len(views)) - 1)), r, rep.plan[1], views)
+            seen = Seen(rep.plan[1], rep.plan[1] == state.doc)
+            yield from self._decide(self.with_rep(state, r, rep._replace(tfresh=(1 << len(views)) - 1)), r, seen, views)
         else:
             yield from getattr(self, "_do_" + rep.plan[0].replace("-", "_"))(state, r, rep)
 
@@ -106,27 +109,43 @@ class Looking(Parts):
             return None
         return sight._replace(alive=min(sight.alive, SEEN_BEFORE))
 
-    def _decide(self, state: State, r: int, doc: int, views: tuple[TargetView, ...]) -> Iterator[Move]:
+    def _looks(self, state: State, r: int, views: tuple[TargetView, ...]) -> Iterator[Move]:
+        """What is so, or what the store shows to a replica whose reads lag."""
+        yield from self._decide(state, r, Seen(state.doc, True), views)
+        for stale in self.store.stale_looks(state.store, self.rep(state, r).lag):
+            yield from self._decide(state, r, Seen(*stale), views, stale=True)
+
+    def _decide(self, state: State, r: int, seen: Seen, views: tuple[TargetView, ...], *, stale: bool = False) -> Iterator[Move]:
         """Look at the store and take up one of the possible decisions; worked out once for everything that they can depend on."""
         reps = state.reps
         others: tuple[int, ...] = ()
         if self.decider.journals[self.reps.items[reps[r]].journal].rotation is not None or self.is_open(state.doc):
             others = (*reps, state.ghosts)  # the number of the next attempt, and whether an open one has a living owner
-        key = (r, reps[r], doc, state.doc, views, state.service, state.extra, state.readers, state.targets, others, self.alone)
+        layout = state.store if self.reps.items[reps[r]].lag else 0
+        lagging = self._others_lag(state, r)
+        rest = (state.service, state.extra, state.readers, state.targets, others, lagging, self.alone)
+        key = (r, reps[r], seen, stale, state.doc, layout, views, rest)
         found = self.decided.get(key)
         if found is None:
-            moves = self._work_out(state, r, doc, views)
+            moves = self._work_out(state, r, seen, views, stale=stale)
             found = self.decided[key] = [(label, cost, s.service, s.targets, s.readers, s.reps[r]) for label, cost, s in moves]
         before, after = reps[:r], reps[r + 1 :]
         for label, cost, service, targets, readers, rep in found:
-            parts = (state.doc, service, targets, readers, state.extra, state.ghosts, (*before, rep, *after))
+            parts = (state.doc, service, targets, readers, state.extra, state.ghosts, (*before, rep, *after), state.store)
             yield label, cost, tuple.__new__(State, parts)
 
-    def _work_out(self, state: State, r: int, doc: int, views: tuple[TargetView, ...]) -> Iterator[Move]:
-        rep = self.rep(state, r)
+    def _work_out(self, state: State, r: int, seen: Seen, views: tuple[TargetView, ...], *, stale: bool) -> Iterator[Move]:
+        rep, doc = self.rep(state, r), seen.doc
         look = self.look(state, r, doc, views)
         choices = self.decider.choices(look)
-        rep = rep._replace(journal=look.journal, plan=(), fresh=doc == state.doc, seen=doc if self.world.blind else NONE)
+        rep = rep._replace(
+            journal=look.journal,
+            plan=(),
+            fresh=seen.record_is_fresh,
+            seen=doc if self._is_kept(seen) else NONE,
+            behind=seen.behind,
+            lag=self.store.after_look(state.store, rep.lag, seen),
+        )
         blocked = False
         for choice in choices.rotation:
             if choice.action == rep.blocked:
@@ -134,12 +153,16 @@ class Looking(Parts):
                 continue
             cost = self._lease_cost(state, r, choice)
             if cost <= self.world.budget:
-                yield from self._take_up(state, r, rep, choice, cost, doc)
+                yield from self._take_up(state, r, rep, choice, cost, seen, stale=stale)
         if choices.rotation_rests or blocked or not choices.rotation:
             for choice in choices.retirements:
                 if choice.action != rep.blocked:
-                    yield from self._take_up(state, r, rep, choice, 0, doc)
-        yield ("rests", r), 0, self.with_rep(state, r, rep._replace(fresh=False, tfresh=0, seen=NONE, blocked=()))
+                    yield from self._take_up(state, r, rep, choice, 0, seen, stale=stale)
+        yield ("rests", r), 0, self.with_rep(state, r, self._idle(rep, blocked=()))
+
+    def _is_kept(self, seen: Seen) -> bool:
+        """Whether what was seen must be remembered, since it is not what is so, or may not be when a planted fault acts upon it."""
+        return bool(seen.behind or self.world.blind or "blind-record" in self.world.actor)
 
     def _lease_cost(self, state: State, r: int, choice: Choice) -> int:
         """A lease that expires under a living owner is a stall, and a fault; under a dead one it is only time."""
@@ -153,8 +176,14 @@ class Looking(Parts):
                 return 1 if "stall" in self.world.faults else self.world.budget + 1
         return 0
 
-    def _take_up(self, state: State, r: int, rep: Rep, choice: Choice, cost: int, doc: int) -> Iterator[Move]:
-        action, passed = choice.action, choice.passed
+    def _take_up(self, state: State, r: int, rep: Rep, choice: Choice, cost: int, seen: Seen, *, stale: bool = False) -> Iterator[Move]:
+        action, passed, doc = choice.action, choice.passed, seen.doc
+        if stale and action[0] in COMMITS and not seen.record_is_fresh:
+            return  # it could only lose
+        if passed._replace(asked=frozenset(), fresh=True) != Passed():  # a lag is shorter than any of these limits
+            if self._others_lag(state, r) or (stale and not all(self.store.retired_before(rep.lag, key) for key, _ in passed.overlap)):
+                return
+            rep = rep if stale else rep._replace(lag=())
         if not passed.jumped:
             for key, level in passed.overlap:
                 if level and key != number(self.docs.docs[state.doc][1]):
@@ -165,20 +194,25 @@ class Looking(Parts):
         rep = rep._replace(blocked=rep.blocked if rep.blocked[:1] in ORPHANS else ())
         label = ("decides", r, action)
         if action[0] == "probe":
-            for outcome, probe_cost, after in self._probe(state, r, rep, journal, action):
+            for outcome, probe_cost, after in self._probe(state, r, rep, journal, action, seen.doc):
+                if outcome.endswith("for long") and (rep.lag or self._others_lag(state, r)):
+                    continue
                 yield (*label, outcome), cost + probe_cost, after
             return
         if action[0] == "open" and self._is_cut_off(state):
             return
         written = self._journal_only(state, journal, action, doc)
         if written is not None:
-            yield label, cost, self.with_rep(state, r, rep._replace(journal=self.decider.intern(written), fresh=False, tfresh=0, seen=NONE))
+            yield label, cost, self.with_rep(state, r, self._idle(rep, journal=self.decider.intern(written)))
             if action[0] == "sweep" and "fail" in self.world.faults:
-                failed = rep._replace(blocked=("sweep",), fresh=False, tfresh=0, seen=NONE)
+                failed = self._idle(rep, blocked=("sweep",))
                 yield (*label, "fails"), cost + 1, self.with_rep(state, r, failed)
             return
         self._check_plan(state, journal, action)
         yield label, cost, self.with_rep(state, r, self._planned(state, rep, journal, action, doc))
+
+    def _others_lag(self, state: State, r: int) -> bool:
+        return self.world.store == "aws" and any(self.rep(state, n).lag for n in range(len(state.reps)) if n != r)
 
     def _journal_only(self, state: State, journal: Journal, action: tuple[Any, ...], doc: int) -> Journal | None:
         """Actions that nobody but this replica can see."""
@@ -220,14 +254,14 @@ class Looking(Parts):
             case "mint":
                 assert record is not None
                 replaces = number(record.current.key_id) if record.current is not None else NONE
-                return rep._replace(plan=(*action, replaces), fresh=False, tfresh=0, seen=NONE)
+                return self._idle(rep, plan=(*action, replaces))
             case "distribute":
                 assert record is not None
                 assert record.current is not None
                 plan = ("deliver", number(record.current.key_id), record.current.generation, action[1], action)
-                return rep._replace(plan=plan, fresh=False, seen=NONE)
+                return self._idle(rep, plan=plan, tfresh=rep.tfresh)
             case "revoke":
-                return rep._replace(plan=action, fresh=False, tfresh=0, seen=NONE)
+                return self._idle(rep, plan=action)
         return rep._replace(plan=action, tfresh=0)
 
     def _is_cut_off(self, state: State) -> bool:
@@ -276,7 +310,9 @@ class Looking(Parts):
         if current is None or service_of(state.service, number(current.key_id)) != LIVES:
             raise Problem("I1", f"key {action[1]} is condemned although the current key does not work")
 
-    def _probe(self, state: State, r: int, rep: Rep, journal: Journal, action: tuple[Any, ...]) -> Iterator[tuple[str, int, State]]:
+    def _probe(
+        self, state: State, r: int, rep: Rep, journal: Journal, action: tuple[Any, ...], doc: int
+    ) -> Iterator[tuple[str, int, State]]:
         _, key, witness = action
         sight = journal.sight(key)
         truth = service_of(state.service, key)
@@ -287,7 +323,7 @@ class Looking(Parts):
             after = journal.saw(answer)
             if also and witness != NONE:
                 after = after.saw(alive(after.sight(witness)))
-            return rep._replace(journal=self._passive(self.decider.intern(after), state.doc), fresh=False, tfresh=0, seen=NONE)
+            return self._idle(rep, journal=self._passive(self.decider.intern(after), doc))
 
         if truth in (REVOKED, GONE, BAD):
             if beside:

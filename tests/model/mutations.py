@@ -1,7 +1,8 @@
 """Faults planted into the real decisions, the real record or the actor. Each names a world that must turn red, and by which property.
 
 A fault is planted where its guard lives: in `rotator.domain` by replacing a check for as long as the walk lasts, in the actor by a name
-that `effects` knows, and in the store by committing a kind of change without compare-and-set.
+that `effects` knows, and in the store by committing a kind of change without compare-and-set, by a name that `twofold` knows, or by
+replacing what the store's own code makes of its parts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from rotator.domain.errors import IllegalTransition
 from rotator.domain.facts import Facts, Verdict
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Record, Stage
-from tests.model.world import EFFECT_FAULTS, HOLLOW, TargetSpec, World
+from rotator.stores.aws import looks, places
+from rotator.stores.vault import documents
+from tests.model.world import EFFECT_FAULTS, HOLLOW, STALE, TargetSpec, World
 from tests.model.worlds import CANNOT_LIST, PLAIN, TARGET, events
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -175,6 +178,44 @@ def current_is_taken_for_proven() -> AbstractContextManager[Any]:
     return patch.object(rotation, "is_proven", lambda _facts, _entry: True)
 
 
+def settled_by_the_sibling_alone() -> AbstractContextManager[Any]:
+    """Nobody asks what an announcement has come to."""
+
+    def settle(_path: Any, _current: Any, sibling: documents.Sibling | None) -> documents.Settled:
+        return documents.Settled(sibling.record if sibling is not None else None)
+
+    return patch.object(documents, "settle", settle)
+
+
+def unclear_is_not_made() -> AbstractContextManager[Any]:
+    """A document that was written more than once since a change was announced: the change counts as not made."""
+    real = documents.settle
+
+    def settle(path: documents.Document, current: Any, sibling: documents.Sibling | None) -> documents.Settled:
+        announced = sibling.announced if sibling is not None else None
+        if sibling is not None and announced is not None and path.version - announced.onto > 1:
+            return documents.Settled(sibling.record)
+        return real(path, current, sibling)
+
+    return patch.object(documents, "settle", settle)
+
+
+def _judged(change: Callable[[places.Moved, Any, places.Place], places.Moved]) -> Plant:
+    real = places.judge
+    return lambda: patch.object(places, "judge", lambda move, place: change(real(move, place), move, place))
+
+
+announced_is_made = _judged(lambda moved, _move, _place: places.Moved.DONE if moved is places.Moved.OPEN else moved)
+displaced_is_not_made = _judged(
+    lambda moved, move, place: places.Moved.VOID if moved is places.Moved.DONE and move.to != place.current else moved
+)
+
+
+def lagging_labels_are_believed() -> AbstractContextManager[Any]:
+    """A look that shows a key which the record has left behind is taken for a write from outside."""
+    return patch.object(looks, "find_left_behind", lambda _record, _current: None)
+
+
 def _one_probe(_dead: bool, args: Any) -> bool:
     facts, entry, _row = args
     return facts.seen(entry.key_id).answer is Verdict.DEAD and entry.doomed_at is not None
@@ -204,6 +245,10 @@ def _acting(world: World, fault: str) -> World:
     return replace(world, actor=frozenset({fault}))
 
 
+def _in(store: str, world: World, *faults: str) -> World:
+    return replace(world, store=store, actor=frozenset(faults))
+
+
 def _blind(world: World, kind: str) -> World:
     return replace(world, blind=frozenset({kind}))
 
@@ -213,6 +258,7 @@ UNLISTED_TWO = replace(_world({"stall"}, 1, replicas=2, due=1), policy=CANNOT_LI
 ONE = _world(set(), 0, due=1)
 TWO = _world(set(), 0, replicas=2, due=1)
 STALLS = _world({"stall"}, 1, replicas=2, due=1)
+FAILS = _world({"fail"}, 1, replicas=2, due=1)
 FAULTY = _world(set(EFFECT_FAULTS), 1, due=1)
 LATE = _world({"late"}, 1, due=1, amnesia=1)
 ROLLBACK = _world(set(), 0, replicas=2, due=1, rollback=1)
@@ -228,6 +274,13 @@ PLAIN_TARGET = replace(TWO, targets=(PLAIN,), liveness=False)
 RESTORED = _world(set(), 0, due=1, restore=1)
 ROUTINE_CHECKS = (retirement, "ROUTINE_CHECKS")
 LOST_WRITE = ("I1", "I2", "I3", "minting")
+
+CRASH = _world({"crash"}, 1, due=1)
+ROLLBACK_LATE = _world({"late"}, 1, due=1, rollback=1, abandon=1)
+ABANDON_LATE = _world({"late"}, 1, due=1, abandon=1)
+OUTSIDER_CRASH = _world({"crash"}, 1, due=1, outsider=1)
+OUTSIDER_TWICE = _world({"crash"}, 1, due=1, outsider=2)
+STALE_TWO = _world({STALE}, 1, replicas=2, due=1)
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("no doomed mark before a revoke", ROLLBACK, ("I1",), wrapped(retirement, "decide_retirement", _revoke_at_once)),
@@ -263,4 +316,26 @@ MUTATIONS: tuple[Mutation, ...] = (
         "an acknowledged revoke is believed", _world({HOLLOW}, 1, due=1), ("I6",), wrapped(retirement, "is_outlived", lambda _o, _a: False)
     ),
     Mutation("an older store is believed", RESTORED, ("L2",), older_store_is_believed),
+    # The stores of two parts.
+    Mutation("Vault: no fence", _in("vault", ROLLBACK_LATE, "no-fence"), ("I1",)),
+    Mutation("Vault: no compare-and-set on the path", _in("vault", OUTSIDER, "blind-place"), ("I2",)),
+    Mutation("Vault: no compare-and-set on the sibling", _in("vault", TWO, "blind-record"), LOST_WRITE),
+    Mutation("Vault: the sibling keeps no secret of the current key", _in("vault", OUTSIDER, "current-not-kept"), ("I3",)),
+    Mutation("Vault: only the sibling is read", _in("vault", TWO), ("I6",), settled_by_the_sibling_alone),
+    Mutation("Vault: tidied before the commit", _in("vault", ABANDON_LATE, "tidied-first"), ("I1",)),
+    Mutation("Vault: what another writer may yet make is taken back", _in("vault", FAILS, "taken-back-always"), ("I6",)),
+    Mutation("Vault: what cannot be told counts as not made", _in("vault", OUTSIDER_TWICE), ("I1",), unclear_is_not_made),
+    Mutation("AWS: no fence", _in("aws", ROLLBACK_LATE, "no-fence"), ("I1",)),
+    Mutation("AWS: AWSCURRENT moved from wherever it is", _in("aws", OUTSIDER, "blind-place"), ("I2",)),
+    Mutation("AWS: the record moved from wherever it is", _in("aws", TWO, "blind-record"), LOST_WRITE),
+    Mutation("AWS: the record keeps no secret of the current key", _in("aws", OUTSIDER, "current-not-kept"), ("I3",)),
+    Mutation("AWS: a move counts as made before it is", _in("aws", CRASH), ("I6",), announced_is_made),
+    Mutation("AWS: a move that was made and displaced counts as not made", _in("aws", OUTSIDER_CRASH), ("I1",), displaced_is_not_made),
+    Mutation("AWS: labels that lag behind the record are believed", _in("aws", STALE_TWO), ("minting",), lagging_labels_are_believed),
+    Mutation(
+        "AWS: the overlap counts from the retirer's word",
+        _in("aws", STALLS),
+        ("I1",),
+        wrapped(retirement, "retired_since", _by_its_own_word),
+    ),
 )

@@ -9,7 +9,9 @@ from rotator.domain.record import Record, Stage
 from tests.model import symbols as sym
 from tests.model.actor import Decider, TargetView
 from tests.model.journal import SEEN_BEFORE, SEEN_SINCE
+from tests.model.stores import PLACE, WHOLE, EmbeddedStore, Lag
 from tests.model.symbols import FIRST, KEYS, NONE, Docs, number
+from tests.model.twofold import MOST_AHEAD, STORES
 from tests.model.world import (
     BAD,
     EVENTS,
@@ -44,6 +46,7 @@ class Parts:
     targets: Table = field(default_factory=Table)
     extras: Table = field(default_factory=Table)
     ghosts: Table = field(default_factory=Table)
+    store: EmbeddedStore = field(init=False)
     decider: Decider = field(init=False)
     passive: dict[tuple[int, int], int] = field(default_factory=dict)
     decided: dict[tuple[Any, ...], list[tuple[Any, ...]]] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         world = self.world
+        self.store = STORES[world.store](self.docs, world.actor)
         self.decider = Decider(self.docs, world.policy, tuple(t.required for t in world.targets), world.clock_jumps)
 
     def start(self) -> State:
@@ -66,9 +70,10 @@ class Parts:
             0 if world.empty else LIVES,
             self.targets.intern((held,) * len(world.targets)),
             0 if world.empty else 1 << FIRST,
-            self.extras.intern(Extra(left, backup=doc, used=int(world.empty))),
+            self.extras.intern(Extra(left, backup=self.store.begin(doc), used=int(world.empty))),
             self.ghosts.intern(()),
             (rep,) * world.replicas,
+            self.store.begin(doc),
         )
 
     def rep(self, state: State, r: int) -> Rep:
@@ -87,7 +92,7 @@ class Parts:
 
     def with_rep(self, state: State, r: int, rep: Rep) -> State:
         reps = state.reps
-        parts = (*state[:6], (*reps[:r], self.reps.intern(rep), *reps[r + 1 :]))
+        parts = (*state[:6], (*reps[:r], self.reps.intern(rep), *reps[r + 1 :]), state.store)
         found: State = tuple.__new__(State, parts)
         return found
 
@@ -122,36 +127,61 @@ class Parts:
         record = self.docs.docs[doc][0]
         return record is not None and record.attempt is not None
 
-    def _written(self, state: State, doc: int, change: tuple[Any, ...], skip: int = NONE) -> State:
-        """The state after the document was written: every other plan is stale, and its readers find what it holds now."""
+    def _written(self, state: State, layout: int, change: tuple[Any, ...], skip: int = NONE, part: int = WHOLE) -> State:
+        """The state after a part of the store was written: plans that wanted to write it are stale, and its readers find what it holds."""
+        doc = self.store.doc(layout)
         if change[0] == "claim":
             state = self._seen_before(state, number(self.docs.docs[doc][1]))
-        if change[0] in ("promote", "adopt"):
-            if change[0] == "promote" and service_of(state.service, change[1]) != LIVES:
-                raise Problem("I1", f"key {change[1]} is promoted and does not work")
+        if change[0] in ("promote", "lay") and service_of(state.service, change[1]) != LIVES:
+            raise Problem("I1", f"key {change[1]} is promoted and does not work")
+        if change[0] in ("promote", "adopt", "announce"):
             state = self._seen_before(state, change[1])
+        if change[0] in ("promote", "adopt", "lay"):
             state = state._replace(extra=self.extras.intern(self.extra(state)._replace(due=NONE)))
         if change[0] == "forget" and service_of(state.service, change[1]) not in (GONE, UNBORN):
             raise Problem("I3", f"key {change[1]} is dropped from the store and is not dead")
+        lost = self.store.find_missing(layout)
+        if lost != NONE and not self.extra(state).wiped:
+            raise Problem("I3", f"key {lost} is in the record and its secret is nowhere")
         current = self.docs.docs[doc][1]
         readers = state.readers | (1 << number(current) if current is not None else 0)
-        reps = tuple(self._stale(i) if n != skip else i for n, i in enumerate(state.reps))
-        ghosts = tuple(g for g in self.ghosts.items[state.ghosts] if g[0] != "commit")
-        return state._replace(doc=doc, readers=readers, reps=reps, ghosts=self.ghosts.intern(ghosts))
+        reps = tuple(self._stale(i, part, state.doc, own=n == skip) for n, i in enumerate(state.reps))
+        ghosts = tuple(kept for g in self.ghosts.items[state.ghosts] if (kept := _still_late(g, part)))
+        return state._replace(doc=doc, store=layout, readers=readers, reps=reps, ghosts=self.ghosts.intern(ghosts))
 
-    def _stale(self, rep_number: int) -> int:
-        """A replica after someone else wrote: a compare-and-set that it was about to try can only lose, so it is over at once."""
+    def _stale(self, rep_number: int, part: int, seen: int, *, own: bool) -> int:
+        """A replica after a part was written: a compare-and-set that it was about to try can only lose, so it is over at once."""
         rep: Rep = self.reps.items[rep_number]
-        if not rep.fresh:
+        lagging = lagged(rep.lag, part, own=own)
+        if lagging != rep.lag:
+            rep = rep._replace(lag=lagging)
+            rep_number = self.reps.intern(rep)
+        if own or not (rep.fresh or rep.step):
             return rep_number
+        if part & PLACE and (part == PLACE or rep.step):
+            rep = self._overtaken(rep, seen)
+        if part == PLACE or not rep.plan:
+            return self.reps.intern(rep)
         kind = rep.plan[0]
-        if kind in self.world.blind or kind in ("read", "revoke-orphan"):
+        if self._is_blind(kind) or kind in ("read", "revoke-orphan") or rep.step[:1] in {("announced",), ("laid",)}:
             return self.reps.intern(rep._replace(fresh=False))
         if kind == "open":
             return self.reps.intern(self._idle(rep, journal=self._never_opened(rep.journal)))
         if kind == "stage":
-            return self.reps.intern(rep._replace(plan=("hand", *rep.plan[1:]), fresh=False, seen=NONE))
+            return self.reps.intern(self._idle(rep, plan=("hand", *rep.plan[1:])))
         return self.reps.intern(self._idle(rep))
+
+    def _is_blind(self, kind: str) -> bool:
+        """Planted: this change is committed to a record that was written since."""
+        return kind in self.world.blind or "blind-record" in self.world.actor
+
+    def _overtaken(self, rep: Rep, seen: int) -> Rep:
+        """A replica that is about to commit, after someone else wrote the place."""
+        if rep.step[:1] == ("announced",) and "blind-place" not in self.world.actor:
+            return self._idle(rep)
+        if rep.step[:1] in {("announced",), ("laid",), ("refused",)}:
+            return rep
+        return rep._replace(behind=min(rep.behind + 1, MOST_AHEAD), seen=seen if rep.seen == NONE else rep.seen)
 
     def _never_opened(self, journal: int) -> int:
         """The attempt of this journal's rotation was not committed and never will be: its id may serve again."""
@@ -172,7 +202,7 @@ class Parts:
         return rep._replace(journal=self.decider.intern(journal.saw(sight._replace(alive=SEEN_BEFORE))))
 
     def _idle(self, rep: Rep, **changes: Any) -> Rep:
-        return rep._replace(**{"plan": (), "fresh": False, "tfresh": 0, "seen": NONE, **changes})
+        return rep._replace(**{"plan": (), "fresh": False, "tfresh": 0, "seen": NONE, "step": (), "behind": 0, **changes})
 
     def _revoked(self, state: State, key: int) -> State:
         """The issuer ends a key; here I1 is at stake."""
@@ -238,3 +268,21 @@ class Parts:
         ghosts = tuple((*g[:-1], False) if g[0] == "deliver" and g[1] == n else g for g in self.ghosts.items[state.ghosts])
         changed = self.targets.intern((*targets[:n], target, *targets[n + 1 :]))
         return state._replace(targets=changed, reps=reps, ghosts=self.ghosts.intern(ghosts))
+
+
+def lagged(lag: Lag | tuple[()], part: int, *, own: bool) -> Lag | tuple[()]:
+    """A replica's lag after a part was written."""
+    if not lag:
+        return lag
+    behind = min(lag.behind + 1, MOST_AHEAD) if part & PLACE else lag.behind
+    return lag._replace(behind=behind, newer=lag.newer | part if own else lag.newer)
+
+
+def _still_late(ghost: tuple[Any, ...], part: int) -> tuple[Any, ...]:
+    """What is left of an effect that has yet to come, after a part of the store was written; nothing, if it can only lose."""
+    if ghost[0] != "commit":
+        return ghost
+    kind, change, means, of, op, behind = ghost
+    if of & part:
+        return ()
+    return (kind, change, means, of, op, min(behind + 1, MOST_AHEAD) if part == PLACE else behind)

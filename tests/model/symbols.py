@@ -152,7 +152,7 @@ _BUILD: dict[str, Any] = {
     "doom-orphan": lambda _r, k: rec.DoomOrphan(_orphan(k)),
     "forget-orphan": lambda _r, k: rec.ForgetOrphan(KEYS[k]),
     "lost": lambda _r, a: rec.NoteLost(Attempt(attempt_id(a), NOW)),
-    "claim": lambda _r, generation: rec.Claim(INSTALLATION, generation, UID, NOW),
+    "claim": lambda _r, generation, emptied: rec.Claim(INSTALLATION, generation, UID, NOW, emptied),
 }
 
 

@@ -10,6 +10,7 @@ from rotator.domain.facts import Policy
 from rotator.domain.keys import Kind
 from tests.model import symbols as sym
 from tests.model.journal import ALIVE, SEEN_SINCE, Journal, Mem, Sight
+from tests.model.stores import Lag
 from tests.model.symbols import NONE
 
 UNBORN, LIVES, REVOKED, GONE, BAD = range(5)
@@ -21,6 +22,8 @@ POLICY = Policy(sym.INSTALLATION, Kind.RK, verify_for=timedelta(minutes=8))
 """a run of refusals that outlasts the cache outlasts the patience with a new key, too"""
 HOLLOW = "hollow"
 """a revoke that is acknowledged and has no effect"""
+STALE = "stale"
+"""a replica's reads of the store may show it as it is now, for a while"""
 PROBE_FAULTS = frozenset({"refuse", "outage", "unknown", "bad"})
 """one false refusal, a service that refuses all keys, no answer, a minted key that never works"""
 
@@ -31,6 +34,7 @@ EVENTS = (
     "leak",
     "outsider",
     "overwrite",
+    "delete",
     "restore",
     "backup",
     "kill",
@@ -77,8 +81,12 @@ class World:
     worlds of two replicas, whose finer runs the worlds of one replica walk"""
     raw: bool = False
     """journals keep what no decision asks for: to see that leaving it out changes nothing"""
+    store: str = "embedded"
+    """which of `twofold.STORES`"""
+    torn: bool = False
+    """a look at a store of two parts may find a record that is older than the place; else only the AWS store's stale reads do"""
     actor: frozenset[str] = frozenset()
-    """planted faults of the actor: names, see `mutations`"""
+    """planted faults of the actor and of the store: names, see `mutations`"""
     blind: frozenset[str] = frozenset()
     """planted: these changes are committed without compare-and-set"""
     attempts: int | None = None
@@ -102,7 +110,13 @@ class Rep(NamedTuple):
     blocked: tuple[Any, ...] = ()
     """the action that failed last, not to be tried again at once"""
     seen: int = NONE
-    """planted faults only: the document that was looked at"""
+    """the document that was looked at, where it is another one by now"""
+    step: tuple[Any, ...] = ()
+    """how far a commit of several writes has come"""
+    behind: int = 0
+    """how often the place was written since the look that a commit comes from"""
+    lag: Lag | tuple[()] = ()
+    """what its reads may show instead of what is so"""
 
 
 class Target(NamedTuple):
@@ -128,6 +142,8 @@ class Extra(NamedTuple):
     wiped: int = 0
     """1: the whole document was overwritten; 2: restored from a backup; 3: a person has accepted what it holds since"""
     backup: int = NONE
+    emptied: bool = False
+    """what consumers read was deleted, and no person has accepted it yet"""
     used: int = 0
     """events so far that justify another mint"""
 
@@ -145,6 +161,8 @@ class State(NamedTuple):
     ghosts: int
     """effects whose answers were lost, and which may yet happen"""
     reps: tuple[int, ...]
+    store: int
+    """what lies in the store; `doc` is what it shows"""
 
 
 def service_of(state_service: int, key: int) -> int:

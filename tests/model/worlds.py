@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from rotator.domain.facts import AtDeadline, WithoutReplacement
-from tests.model.world import EFFECT_FAULTS, HOLLOW, POLICY, PROBE_FAULTS, TargetSpec, World
+from tests.model.world import EFFECT_FAULTS, HOLLOW, POLICY, PROBE_FAULTS, STALE, TargetSpec, World
 
 TARGET = TargetSpec()
 PLAIN = TargetSpec(keeps_generation=False)
@@ -68,6 +68,36 @@ QUICK: tuple[World, ...] = (
     _one("clock jumps", frozenset({"crash"}), events=events(due=1), clock_jumps=True, targets=(TARGET,)),
 )
 
+VAULT: tuple[World, ...] = (
+    _one("Vault: routine", ALL_FAULTS, 2, events=events(due=1), store="vault"),
+    _two("Vault: routine, two replicas", frozenset({"fail"}), events=events(due=1), store="vault"),
+    _two("Vault: routine, two replicas, torn looks", events=events(due=1), targets=(TARGET,), store="vault", torn=True),
+    _two("Vault: bootstrap", ACCIDENTS, empty=True, store="vault"),
+    _two("Vault: leak, two replicas, torn looks", events=events(leak=1), store="vault", torn=True),
+    _one("Vault: write from outside", EFFECT_FAULTS, events=events(due=1, outsider=1), store="vault"),
+    _two("Vault: write from outside, two replicas, torn looks", ACCIDENTS, events=events(outsider=1), store="vault", torn=True),
+    _one("Vault: two writes from outside", ACCIDENTS, events=events(due=1, outsider=2), store="vault"),
+    _one("Vault: both documents overwritten", EFFECT_FAULTS, events=events(due=1, overwrite=1, accept=1), targets=(TARGET,), store="vault"),
+    _one("Vault: document deleted", ACCIDENTS, events=events(due=1, delete=1, accept=1), store="vault"),
+    _one("Vault: store restored", ACCIDENTS, events=events(due=1, backup=1, restore=1, accept=1), store="vault"),
+    _one("Vault: journal lost", EFFECT_FAULTS, events=events(due=1, amnesia=1, accept=1), store="vault"),
+    _one("Vault: rollback", EFFECT_FAULTS, events=events(due=1, rollback=1), store="vault"),
+)
+
+AWS: tuple[World, ...] = (
+    _one("AWS: routine", EFFECT_FAULTS | {STALE}, 2, events=events(due=1), store="aws"),
+    _two("AWS: routine, two replicas, stale reads", frozenset({STALE}), events=events(due=1), targets=(TARGET,), store="aws"),
+    _two("AWS: bootstrap", ACCIDENTS, empty=True, store="aws"),
+    _two("AWS: leak, two replicas", frozenset({STALE, "crash"}), events=events(leak=1), store="aws"),
+    _one("AWS: write from outside", EFFECT_FAULTS | {STALE}, events=events(due=1, outsider=1), store="aws"),
+    _two("AWS: write from outside, two replicas", ACCIDENTS | {STALE}, events=events(outsider=1), store="aws"),
+    _one("AWS: two writes from outside", frozenset({STALE, "crash"}), events=events(due=1, outsider=2), store="aws"),
+    _one("AWS: store restored", ACCIDENTS, events=events(due=1, backup=1, restore=1, accept=1), store="aws"),
+    _one("AWS: rollback", EFFECT_FAULTS | {STALE}, events=events(due=1, rollback=1), store="aws"),
+)
+
+QUICK = (*QUICK, *VAULT, *AWS)
+
 LONG: tuple[World, ...] = (
     *(
         _two(f"routine, two replicas, twice {' or '.join(sorted(group))}", frozenset(group), 2, events=events(due=1))
@@ -89,3 +119,27 @@ LONG: tuple[World, ...] = (
     _two("plain target, two rotations, two replicas", events=events(due=2), targets=(PLAIN,)),
     _two("issuer cannot list, two replicas, two faults", ACCIDENTS, 2, events=events(due=1), policy=CANNOT_LIST),
 )
+
+TWOFOLD: tuple[World, ...] = (
+    *(
+        _two(f"{name}: routine, two replicas, twice {' or '.join(sorted(group))}", frozenset(group), 2, events=events(due=1), store=store)
+        for name, store, groups in (
+            ("Vault", "vault", ({"crash"}, {"lost"}, {"fail"}, {"stall"})),
+            ("AWS", "aws", ({"lost"}, {STALE}, {STALE, "crash"})),
+        )
+        for group in groups
+    ),
+    _two("Vault: routine, two replicas, every effect's faults", EFFECT_FAULTS, events=events(due=1), store="vault"),
+    _two("AWS: routine, two replicas, every effect's faults", EFFECT_FAULTS | {STALE}, events=events(due=1), store="aws"),
+    _one("Vault: routine, three faults", EFFECT_FAULTS, 3, events=events(due=1), store="vault"),
+    _one("AWS: routine, three faults", EFFECT_FAULTS | {STALE}, 3, events=events(due=1), store="aws"),
+    _two("Vault: leak and rotation, two replicas", events=events(due=1, leak=1), store="vault"),
+    _two("AWS: leak and rotation, two replicas", events=events(due=1, leak=1), store="aws"),
+    _one("AWS: leak, stale reads, crashes", frozenset({STALE, "crash"}), 2, events=events(due=1, leak=1), store="aws"),
+    _one("AWS: leak, stale reads, failures", frozenset({STALE, "fail"}), 3, events=events(due=1, leak=1), store="aws"),
+    _two("Vault: abandon, two replicas, at most two keys", events=events(due=1, abandon=1), attempts=2, liveness=False, store="vault"),
+    _two("Vault: rollback, two replicas", events=events(due=1, rollback=1), store="vault"),
+    _two("Vault: write from outside, during a rotation, two replicas", events=events(due=1, outsider=1), store="vault"),
+)
+
+LONG = (*LONG, *TWOFOLD)

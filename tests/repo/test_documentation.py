@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from rotator.domain.reasons import Reason
 from rotator.settings import load_settings
 from rotator.stores.vault.policies import OWN_TOKEN, gather_needs, render_policy
@@ -59,6 +61,36 @@ def test_the_messages_of_the_vault_store_stand_in_the_code() -> None:
             assert part.strip() in told, message
 
 
+def test_what_stores_say_stands_in_their_code() -> None:
+    table = (DOCS / "errors.md").read_text().split("## What a store says")[1]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if row.startswith("| ")][2:]
+    assert len(rows) > 12
+    reasons = {str(reason) for reason in Reason}
+    for column, kind in ((1, "vault"), (2, "aws")):
+        code = "".join(file.read_text() for folder in (f"stores/{kind}", "remote") for file in (ROOT / "rotator" / folder).glob("*.py"))
+        told = re.sub(r"\"\n\s+f?\"|\{[^{}]*\}|`", "", code)
+        for row in rows:
+            for message in re.findall(r"`([^`]+)`", row[column]):
+                assert message in reasons or all(part.strip(" ;,") in told for part in message.split("…")), message
+
+
 def test_the_policy_in_the_vault_page_is_the_one_that_is_printed() -> None:
     needs = gather_needs("secret", "millimetric/checkout-read", "rotator/millimetric/checkout-read", writes=True)
     assert f"```hcl\n{render_policy({**needs, **OWN_TOKEN})}```" in (DOCS / "vault.md").read_text()
+
+
+def test_the_issuers_page_s_configuration_loads(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "issuers.md").read_text(), re.DOTALL)
+    documents = [yaml.safe_load(block) for block in blocks]
+    config = {"issuers": {}, "credentials": {}}
+    for document in documents:
+        for section, entries in document.items():
+            config[section].update(entries)
+    (tmp_path / "rotator.yaml").write_text(yaml.safe_dump(config))
+    loaded = load_settings(tmp_path / "rotator.yaml", {}, files=False)
+    assert loaded.settings.issuers.keys() == {"spares", "by-hand", "ours"}
+
+
+def test_the_issuers_page_has_a_row_for_every_kind() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| [a-z]", (DOCS / "issuers.md").read_text(), re.MULTILINE)
+    assert rows[1:5] == ["http", "pool", "manual", "command"]

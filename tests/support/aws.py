@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib.util
 import os
 import shutil
 import socket
@@ -31,23 +32,24 @@ from tests.support.aws_fake import REGION, FakeServer
 
 ENVIRON = {"AWS_ACCESS_KEY_ID": "made-up", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": REGION}
 _START_WITHIN = 60.0
+_ROOT = Path(__file__).parents[2]
 
 
 class Moto:
     """A running moto server. Started once a process of tests, ended with it."""
 
     def __init__(self) -> None:
-        program = Path(sys.executable).with_name("moto_server")
-        if not program.exists():
-            _miss("moto_server is not installed")
+        if importlib.util.find_spec("moto") is None:
+            _miss("moto is not installed")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, str(program), "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, "-m", "tests.support.moto_program", str(self.port)],
             env=environ,
+            cwd=_ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -69,10 +71,10 @@ class Moto:
     def _await(self) -> None:
         deadline = time.monotonic() + _START_WITHIN
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, "moto_server ended at once"
+            assert self._process.poll() is None, "moto ended at once"
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):
                 return
-        raise AssertionError("moto_server does not answer")
+        raise AssertionError("moto does not answer")
 
 
 _moto: list[Moto] = []

@@ -23,10 +23,14 @@ class CuttingProxy:
         self._held: list[Callable[[], None]] = []
         self.writes = 0
         """since `meddle`"""
+        self.watch: Callable[[str, str], None] = lambda _when, _path: None
+        """called `before` and `after` each write, with its path; what it does happens while the client waits"""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1
+            disable_nagle_algorithm = True
 
             def do(self) -> None:
                 proxy._serve(self)
@@ -62,9 +66,14 @@ class CuttingProxy:
         def carry_out() -> httpx.Response:
             return self._client.request(handler.command, handler.path, content=body, headers=headers)
 
+        writes = handler.command != "GET"
+        if writes:
+            self.watch("before", handler.path)
         if fate == "late":
             self._held.append(carry_out)
         answer = carry_out() if fate in ("", "lost") else None
+        if writes:
+            self.watch("after", handler.path)
         if answer is None or fate == "lost":
             handler.close_connection = True
             return

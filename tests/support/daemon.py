@@ -46,6 +46,8 @@ class Site:
     admin_token: str
     cache_time: str = "2s"
     config: Document = field(default_factory=dict)
+    added_environ: dict[str, str] = field(default_factory=dict, repr=False)
+    """variables that this site's programs run with besides"""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ class Site:
     @property
     def environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ROTATOR_", "XDG_"))}
-        return {**kept, "HOME": str(self.home), "PYTHONWARNINGS": "error", "NO_COLOR": "1"}
+        return {**kept, "HOME": str(self.home), "PYTHONWARNINGS": "error", "NO_COLOR": "1", **self.added_environ}
 
     def client(self, name: str, *folders: str) -> str:
         """Add a target for an MCP client that is installed in this home; its name."""
@@ -112,8 +114,9 @@ class Site:
         overlap = settings.pop("overlap", {"min": "1s", "max": "60s"})
         rotation = {"overlap": overlap, **settings.pop("rotation", {})}
         used = [{"name": t, "settle": "0s"} for t in targets]
+        store = next(iter(self.config.get("stores", ())), "embedded")
         self.config["credentials"][name] = {
-            "kind": "rk", "path": f"test/{name}", "issuer": "sandbox", "rotation": rotation, "targets": used, **settings
+            "kind": "rk", "store": store, "path": f"test/{name}", "issuer": "sandbox", "rotation": rotation, "targets": used, **settings
         }  # fmt: skip
 
     def write(self) -> Path:

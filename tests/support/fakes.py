@@ -146,7 +146,10 @@ class FakeIssuer:
             self.service.revoke(key_id)
         self.after("revoke")
 
-    def check(self) -> None:
+    def settle(self, label: str) -> None:
+        """Nothing is kept."""
+
+    def check(self, order: MintOrder) -> None:  # noqa: ARG002
         self._begin("check", self.abilities.mint)
 
     def _begin(self, operation: str, able: bool) -> None:

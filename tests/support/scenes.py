@@ -150,11 +150,15 @@ class Scene:
 
 
 @contextlib.contextmanager
-def open_stage(folder: Path, *, config: Document | None = None, cache_seconds: int = 1) -> Iterator[Stage]:
-    """A stage with no credential yet. Afterwards no key may stand anywhere but in targets."""
+def open_stage(
+    folder: Path, *, config: Document | None = None, cache_seconds: int = 1, furnish: Callable[[Site], object] | None = None
+) -> Iterator[Stage]:
+    """A stage with no credential yet, its site `furnish`ed. Afterwards no key may stand anywhere but in targets."""
     with start_sandbox_process(folder, cache_time=cache_seconds) as sandbox:
         site = build_site(folder, sandbox, cache_seconds)
         site.config.update(config or {})
+        if furnish is not None:
+            furnish(site)
         with watching(sandbox) as truth, running_daemon(site) as daemon:
             yield Stage(sandbox, site, daemon, truth)
     leaked = [str(path) for path in find_files(folder) if holds_key(path)]

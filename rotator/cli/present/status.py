@@ -18,7 +18,7 @@ _COLUMNS = (
     Column("CONSUMERS", keep=True, drop=4),
     Column("NEXT", keep=True, drop=1),
 )
-_QUIET_WAITS = {"not-due"}
+_QUIET_WAITS = {"not-due", "store-unreachable"}
 
 
 def build_status(credentials: Sequence[Row], now: datetime, *, verbose: bool, rejected: str = "") -> list[Block]:
@@ -80,6 +80,9 @@ def _render_consumers(credential: Row) -> Cell:
 def _find_concerns(credential: Row) -> Iterator[Block]:
     for parked in credential.get("parked") or ():
         yield Note(f"a person is needed ({parked.get('reason')}): {parked.get('text')}", BAD, indent=2)
+    for wait in credential.get("waiting") or ():
+        if wait.get("reason") == "store-unreachable":
+            yield Note(f"its store cannot be read, what is shown was seen before: {', '.join(wait.get('names') or ())}", BAD, indent=2)
     if credential.get("compromised"):
         yield Note(f"a key of it leaked and is not yet proven dead; phase: {credential.get('phase')}", BAD, indent=2)
     for target in credential.get("targets") or ():
@@ -90,6 +93,12 @@ def _find_concerns(credential: Row) -> Iterator[Block]:
             yield Note(f"{target.get('name')} is {target.get('state')} (holds {holds}{optional}){text}", WARN, indent=2)
     if credential.get("recovered"):
         yield Note("recovered: the journal is newer than the store; nothing is revoked by schedule until `rotator adopt`", WARN, indent=2)
+    if credential.get("shared_with"):
+        names = ", ".join(credential["shared_with"])
+        yield Note(f"its key is also that of {names}: each replaces it for itself, and it is revoked when none needs it", WARN, indent=2)
+    for retirement in credential.get("retirements") or ():
+        if retirement.get("held_by"):
+            yield Note(f"old key {retirement['key_id']} is also held by {', '.join(retirement['held_by'])}", WARN, indent=2)
     if credential.get("orphans"):
         yield Note(f"{count(int(credential['orphans']), 'orphaned key')} to be revoked", WARN, indent=2)
 

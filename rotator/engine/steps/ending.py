@@ -41,6 +41,11 @@ def forget(work: Work, action: do.Forget) -> Lines:
     """The key is proven dead: drop it and its secret from the store, and close its retirement with the proof (L20)."""
     row = work.look.facts.retirement(action.key_id)
     assert row is not None
+    entry = work.record.find(action.key_id)
+    issuer = work.find_issuer_of(entry)
+    if entry is not None and entry.attempt is not None and issuer is not None:
+        # What its issuer still keeps of it would look like an orphan as soon as no stage holds it.
+        issuer.settle(work.label(entry.attempt))
     work.commit(store.Forget(action.key_id))
     seen, now = work.sightings(action.key_id), work.now()
     proof = Proof(seen.last_alive, seen.first_refused, now)

@@ -8,7 +8,7 @@ from datetime import datetime
 from rotator.domain import decisions as do
 from rotator.domain import record as store
 from rotator.domain.errors import Conflict, RotatorError
-from rotator.domain.facts import Memory, Rotation, Verdict
+from rotator.domain.facts import Adopted, Memory, Rotation, Verdict
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Answer, Delivery, EndRotation, Event, Line, Placement, SaveMemory, SavePlacement, SaveRotation
 from rotator.domain.reasons import Reason
@@ -115,13 +115,27 @@ def retire(work: Work, action: do.Retire) -> Lines:
 
 def adopt(work: Work, action: do.Adopt) -> Lines:
     """Accept a key from outside as current, under a new generation."""
+    if work.credential.read_only:
+        return _adopt_unwritten(work, action)
     now = work.now()
     facts = work.look.facts
     minted = work.look.holding.current_since or now
     uid = facts.record.uid if facts.record else facts.memory.uid if facts.memory else new_id()
-    entry = KeyEntry(action.key_id, Stage.CURRENT, minted_at=minted)
-    holding = work.commit(store.Adopt(entry, now, uid, facts.policy.installation))
-    return _remember_generation(work, holding.record.generation if holding.record else 0)
+    entry = KeyEntry(action.key_id, Stage.CURRENT, minted_at=minted, tools=work.sightings(action.key_id).tools)
+    record = work.commit(store.Adopt(entry, now, uid, facts.policy.installation)).record
+    if facts.record is None and facts.memory is None and record is not None:
+        # The record is this journal's own: nothing was recovered, and nobody need accept it (L29).
+        return (SaveMemory(Memory(uid=record.uid, generation=record.generation, place=work.credential.place)),)
+    return _remember_generation(work, record.generation if record else 0)
+
+
+def _adopt_unwritten(work: Work, action: do.Adopt) -> Lines:
+    """L30: in the journal alone. The generation goes on from what targets have seen, should the journal be new."""
+    facts, now = work.look.facts, work.now()
+    memory = facts.memory or Memory(uid=new_id(), generation=0, place=work.credential.place)
+    generation = max([memory.generation, *(t.generation or 0 for t in facts.targets)]) + 1
+    adopted = Adopted(action.key_id, work.look.holding.current_since or now, now)
+    return (SaveMemory(replace(memory, generation=generation, adopted=adopted)),)
 
 
 def _remember_generation(work: Work, generation: int) -> Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from rotator.domain import decisions as do
@@ -11,6 +12,7 @@ from rotator.domain.errors import (
     AnswerLost,
     Conflict,
     IllegalTransition,
+    KeyWanted,
     Misconfigured,
     NeedsHuman,
     Permanent,
@@ -19,7 +21,7 @@ from rotator.domain.errors import (
     RotatorError,
     Unreachable,
 )
-from rotator.domain.ports import Event, Holding, Issued, MintOrder, SaveMemory, SaveRotation
+from rotator.domain.ports import Event, Holding, Issued, Line, ListedKey, SaveMemory, SaveRotation
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Attempt, KeyEntry, Orphan, Stage
 from rotator.engine.look import FailedPreflight
@@ -33,10 +35,12 @@ def preflight(work: Work, action: do.Preflight) -> Lines:
     credential = work.credential
     try:
         credential.store.check(credential.path)
-        credential.issuer.check()
+        credential.issuer.check(work.order("preflight"))
         for bound in credential.targets:
             if action.targets and bound.required:
                 _check_target(work, bound)
+    except KeyWanted as problem:
+        return _await_key(work, problem)
     except RotatorError as problem:
         now, before = work.now(), work.mind.preflight.get(credential.name)
         since = before.since if before is not None else now
@@ -44,6 +48,16 @@ def preflight(work: Work, action: do.Preflight) -> Lines:
         raise
     work.mind.preflight.pop(credential.name, None)
     return (SaveRotation(replace(work.rotation, preflight_at=work.now())),)
+
+
+def _await_key(work: Work, problem: KeyWanted) -> Lines:
+    """The issuer has nothing to give out until a person brings it: the credential parks for that, and nothing has failed."""
+    now, before = work.now(), work.mind.preflight.get(work.credential.name)
+    work.mind.preflight[work.credential.name] = FailedPreflight(now, now, str(problem), lasting=True, reason=problem.reason)
+    lines: list[Line] = [SaveRotation(replace(work.rotation, preflight_at=None))] if work.rotation.preflight_at is not None else []
+    if before is None or before.reason is not problem.reason:
+        lines.append(Event(now, "note", "wait", problem.reason, process=work.rotation.id, text=str(problem)))
+    return tuple(lines)
 
 
 def _check_target(work: Work, bound: BoundTarget) -> None:
@@ -87,10 +101,16 @@ def mint(work: Work, action: do.Mint) -> Lines:
     Whatever goes wrong after the key was born: it is never revoked from here, since a stage whose answer was lost may have been
     applied. The attempt's label lets the sweep find it.
     """
-    credential, facts = work.credential, work.look.facts
-    label = f"{facts.policy.installation}/{work.record.uid}/{action.attempt}"
+    credential = work.credential
     try:
-        issued = credential.issuer.mint(MintOrder(label, facts.policy.kind, credential.env, credential.project))
+        issued = credential.issuer.mint(work.order(action.attempt))
+    except KeyWanted as problem:
+        # Another credential was faster. The attempt is over and brought nothing, and that is nobody's failure.
+        work.mind.give_back(credential.name, action.attempt)
+        work.commit(store.CloseAttempt(action.attempt, work.now()))
+        work.mind.forget_attempt(credential.name, action.attempt)
+        note = Event(work.now(), "outcome", "mint", problem.reason, process=work.rotation.id, text=str(problem), ok=False)
+        return (*_await_key(work, problem), note)
     except AnswerLost as problem:
         work.mind.forget_attempt(credential.name)
         return _lost(work, action, problem)
@@ -146,16 +166,23 @@ def _is_staged(seen: Holding, attempt: str) -> bool:
 
 def sweep(work: Work, _action: do.Sweep) -> Lines:
     """Look for living keys of closed attempts that stand in no stage (L7)."""
-    facts, record = work.look.facts, work.record
+    facts, record, issuer = work.look.facts, work.record, work.credential.issuer
     assert facts.memory is not None
-    prefix = f"{facts.policy.installation}/{record.uid}/"
+    prefix = work.label("")
     closed = {a.id for a in record.closed}
     now = work.now()
     orphans = []
-    for listed in work.credential.issuer.list_labelled(prefix):
+    listing = issuer.list_labelled(prefix)
+    for listed in listing:
         attempt = listed.label.removeprefix(prefix)
-        if not listed.revoked and attempt in closed and record.find(listed.key_id) is None:
+        if record.find(listed.key_id) is not None:
+            issuer.settle(listed.label)
+        elif not listed.revoked and attempt in closed:
             orphans.append(Orphan(listed.key_id, attempt, listed.reference))
+    ended = _find_ended(record.orphans, listing)
+    if ended is not None:
+        work.commit(store.ForgetOrphan(ended.key_id))
+        return (SaveMemory(replace(facts.memory, swept_at=None)), Event(now, "note", "orphan", Reason.DEAD, key_id=ended.key_id))
     # What was found must first be doomed under its closed attempt: only then may the attempt be forgotten.
     if not orphans and not record.orphans and any(a.at + store.SWEEP_FOR <= now for a in record.closed):
         work.commit(store.Swept(now))
@@ -174,17 +201,36 @@ def sweep(work: Work, _action: do.Sweep) -> Lines:
     return (SaveMemory(replace(facts.memory, swept_at=now, orphans=tuple(orphans))), *notes)
 
 
+def _find_ended(orphans: Iterable[Orphan], listing: Iterable[ListedKey]) -> Orphan | None:
+    """A doomed orphan that the issuer lists as revoked: whoever did that, nobody needs to any more."""
+    revoked = {listed.key_id for listed in listing if listed.revoked}
+    return next((orphan for orphan in orphans if orphan.key_id in revoked), None)
+
+
 def doom_orphan(work: Work, action: do.DoomOrphan) -> Lines:
-    """Condemn an orphan in the store before it is revoked."""
+    """Condemn an orphan in the store before it is revoked. One that a person must end is kept, where its secret is known: it is watched
+    until it is dead, as every key that must die."""
     memory = work.look.facts.memory
     assert memory is not None
     rest = SaveMemory(replace(memory, orphans=tuple(o for o in memory.orphans if o.key_id != action.orphan.key_id)))
     try:
-        work.commit(store.DoomOrphan(action.orphan))
+        work.commit(_condemnation(work, action.orphan))
     except IllegalTransition as problem:
         # It stands in the store after all, or its attempt is not closed: it is no orphan.
         return (rest, Event(work.now(), "note", "orphan", Reason.ILLEGAL_TRANSITION, key_id=action.orphan.key_id, text=str(problem)))
     return (rest,)
+
+
+def _condemnation(work: Work, orphan: Orphan) -> store.DoomOrphan | store.RetireOrphan:
+    issuer, now = work.credential.issuer, work.now()
+    known = () if issuer.abilities.revoke else issuer.list_labelled(work.label(orphan.attempt))
+    secret = next((listed.secret for listed in known if listed.key_id == orphan.key_id), None)
+    if secret is None:
+        return store.DoomOrphan(orphan)
+    entry = KeyEntry(
+        orphan.key_id, Stage.RETIRING, now, attempt=orphan.attempt, reference=orphan.reference, issuer=work.credential.issuer_name
+    )
+    return store.RetireOrphan(entry, secret, now)
 
 
 def revoke_orphan(work: Work, action: do.RevokeOrphan) -> Lines:

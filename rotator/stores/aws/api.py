@@ -15,12 +15,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from rotator.domain.errors import Unreachable
+from rotator.domain.errors import AnswerLost, RateLimited, RotatorError, Unreachable
+from rotator.remote.http import Outcome
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.errors import Absent, Invalid, Misplaced, explain
 from rotator.stores.aws.places import CURRENT, Place
 
-__all__ = ["Api", "Connect", "Stored"]
+__all__ = ["Api", "Connect", "Observe", "Stored"]
 
 VERB_WITHIN = 20.0
 """Seconds after which a verb begins no further call. With one call of 10 s on top a step in hand ends within 30 s (L25)."""
@@ -28,6 +29,7 @@ _PAGE = 100
 _FORGET = frozenset({"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId"})
 
 Connect = Callable[[AwsStoreConfig], Any]
+Observe = Callable[[str, str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,10 @@ class Stored:
 class Api:
     """Calls to one account and region. Safe for threads; the client is made at first use, and anew after its credentials failed."""
 
-    def __init__(self, config: AwsStoreConfig, connect: Connect | None = None) -> None:
+    def __init__(self, config: AwsStoreConfig, connect: Connect | None = None, observe: Observe | None = None) -> None:
+        """`observe` is told of each call: (operation, outcome, seconds)."""
         self._config = config
+        self._observe = observe or (lambda _operation, _outcome, _seconds: None)
         self._connect = connect
         self._client: Any = None
         self._guard = threading.Lock()
@@ -139,11 +143,17 @@ class Api:
         if not self.has_time():
             raise Unreachable(f"{operation} of AWS secret {name}: not asked, the calls before it took too long")
         named = {parameter: name} if parameter else {}
+        call, started, outcome = getattr(self._get_client(), verb), time.monotonic(), Outcome.FAILED
         try:
-            answer: Mapping[str, Any] = getattr(self._get_client(), verb)(**named, **given)
+            answer: Mapping[str, Any] = call(**named, **given)
+            outcome = Outcome.OK
         except (ClientError, BotoCoreError) as error:
             self._forget_client(error)
-            raise explain(error, operation, name, writes=writes) from None
+            failure = explain(error, operation, name, writes=writes)
+            outcome = _judge(failure)
+            raise failure from None
+        finally:
+            self._observe(operation, outcome, time.monotonic() - started)
         return answer
 
     def _get_client(self) -> Any:
@@ -165,3 +175,9 @@ class Api:
         if isinstance(error, NoCredentialsError) or code in _FORGET:
             with self._guard:
                 self._client = None
+
+
+def _judge(failure: RotatorError) -> Outcome:
+    """What became of a call, in the metric's words."""
+    known = {RateLimited: Outcome.RATE_LIMITED, AnswerLost: Outcome.ANSWER_LOST, Unreachable: Outcome.UNREACHABLE}
+    return next((outcome for kind, outcome in known.items() if isinstance(failure, kind)), Outcome.REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -88,7 +89,9 @@ class AwsStoreConfig(BaseModel):
         """The store. Connects at first use."""
         from rotator.stores.aws.store import AwsStore
 
-        return AwsStore(self)
+        if surroundings is None or surroundings.observe is None:
+            return AwsStore(self)
+        return AwsStore(self, observe=partial(surroundings.observe, surroundings.name))
 
     def find_unmade(self, state_dir: Path) -> Path | None:  # noqa: ARG002  # every store's config is asked so
         """None: nothing of this store is a file of ours."""

@@ -13,7 +13,7 @@ from rotator.stores.aws.document import Document
 from rotator.stores.aws.places import Moved, Place
 from rotator.stores.changes import ABSENT
 
-__all__ = ["Look", "names_another"]
+__all__ = ["Look", "find_left_behind", "names_another"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Look:
         """Of the record's keys, and of what consumers find."""
         known = dict(self.document.secrets)
         if self.document.move is not None:
-            kept = {key.key_id for key in self.record.keys} if self.record else set()
+            kept = self.record.key_ids if self.record else frozenset()
             known = {key_id: secret for key_id, secret in known.items() if key_id in kept}
         if self.current is not None and self.current.key_id not in known:
             known[self.current.key_id] = self.current
@@ -57,6 +57,14 @@ class Look:
         entry = self.record.current if self.record else None
         since = entry.promoted_at if entry is not None and entry.key_id == key_id else self.current_since
         return Holding(self.revision, self.record, key_id, since if key_id else None, self.secrets)
+
+
+def find_left_behind(record: Record | None, current: KeyId | None) -> KeyId | None:
+    """The key that consumers seem to find, where the record has left it behind: the labels may lag behind the record.
+
+    Under which version it lies says nothing: a fence makes a copy, and the record then knows that one alone.
+    """
+    return next((key.key_id for key in record.retiring if key.key_id == current), None) if record is not None else None
 
 
 def names_another(look: Look, change: Promote | Adopt) -> bool:

@@ -125,7 +125,7 @@ def settle(document: Document, moved: Moved) -> Document:
     if moved is Moved.VOID:
         return replace(document, move=None)
     versions = {**document.versions, move.key_id: move.to}
-    kept = {key.key_id for key in move.record.keys}
+    kept = move.record.key_ids
     return replace(
         document,
         record=move.record,

@@ -8,7 +8,6 @@ that are tidied afterwards, and again at the next commit where that failed.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +23,10 @@ from rotator.domain.reasons import Reason
 from rotator.domain.record import Adopt, Change, Promote, Record
 from rotator.domain.secret import Secret
 from rotator.stores.aws.access import build_policy, find_missing
-from rotator.stores.aws.api import Api, Connect
+from rotator.stores.aws.api import Api, Connect, Observe
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.document import Document, Move, parse_document, render_document
+from rotator.stores.aws.doubts import Doubts
 from rotator.stores.aws.errors import Exists
 from rotator.stores.aws.looks import Look, names_another
 from rotator.stores.aws.names import build_name, gather_prefixes
@@ -63,19 +63,15 @@ class AwsStore:
         config: AwsStoreConfig,
         *,
         connect: Connect | None = None,
+        observe: Observe | None = None,
         patience: timedelta = _PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._api = Api(config, connect)
-        self._patience = patience.total_seconds()
-        self._sleep, self._monotonic = sleep, monotonic
-        self._guard = threading.Lock()
-        self._newest: dict[str, int] = {}
-        """path → the number of the newest record that was seen"""
-        self._doubts: dict[str, tuple[str, float]] = {}
-        """path → (what looks older than it was, since when on the monotonic clock)"""
+        self._api = Api(config, connect, observe)
+        self._sleep = sleep
+        self._doubts = Doubts(patience.total_seconds(), monotonic)
         self._values: dict[str, tuple[str, Secret | None, datetime | None]] = {}
         """path → the last version that somebody else wrote: versions never change, so one look at its value is enough"""
 
@@ -89,11 +85,11 @@ class AwsStore:
         with self._api.verb():
             for pause in (*_LAGS, None):
                 look = self._look(path)
-                doubt = self._find_doubt(look)
+                doubt = self._doubts.find(look)
                 if doubt is None:
-                    self._remember(look)
+                    self._doubts.remember(look)
                     return look.build_holding()
-                if self._is_believed(path, doubt):
+                if self._doubts.is_over(path, doubt):
                     return look.build_holding()
                 if pause is None or not self._api.has_time():
                     break
@@ -115,7 +111,7 @@ class AwsStore:
                 after = self._put_in_place(look, change, record, secrets)
             else:
                 after = self._write(self._fence(look), record, secrets)
-            self._remember(after)
+            self._doubts.remember(after)
             return self._tidy(after).build_holding()
 
     def check(self, path: str) -> None:
@@ -206,29 +202,6 @@ class AwsStore:
             known = (version, find_key(stored.text, self._config.key_field, f"AWS secret {self._name(path)}"), stored.created)
             self._values[path] = known
         return known[1], known[2]
-
-    def _find_doubt(self, look: Look) -> str | None:
-        """What speaks for a stale answer: a state that was left behind, as far as this process or the record knows."""
-        if look.document.number < self._newest.get(look.path, 0):
-            return "an older record"
-        entry = look.record.current if look.record else None
-        if entry is not None and look.place.current is None:
-            return "no current version"
-        left = look.document.find_key(look.place.current)
-        retiring = {key.key_id for key in look.record.retiring} if look.record else set()
-        return f"the earlier key {left} current" if left is not None and left in retiring else None
-
-    def _is_believed(self, path: str, doubt: str) -> bool:
-        with self._guard:
-            first = self._doubts.get(path)
-            if first is None or first[0] != doubt:
-                first = self._doubts[path] = (doubt, self._monotonic())
-            return self._monotonic() - first[1] >= self._patience
-
-    def _remember(self, look: Look) -> None:
-        with self._guard:
-            self._doubts.pop(look.path, None)
-            self._newest[look.path] = max(look.document.number, self._newest.get(look.path, 0))
 
     def _ensure_writable(self, look: Look) -> None:
         name, place = self._name(look.path), look.place

@@ -3,6 +3,9 @@
 Every write replaces the file as a whole under a lock that other processes respect, and is conditional on the path's revision as it stands
 *then*. Reads take no lock: a replaced file stays whole for whoever has it open. Record and secrets of a path are one blob, so a commit
 seals one blob and the index; the other blobs are copied as they are. Decrypted secrets are not cached: opening a blob costs microseconds.
+
+Writers stand in one queue. Whoever is first writes for all who wait, in one replace of the file, as a disk confirms some hundred of them a
+second; each has a fate of its own all the same, as if one had been written after the other.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ import json
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
-from rotator.domain.errors import Conflict, Misconfigured, Unreachable
+from rotator.domain.errors import AnswerLost, Conflict, Misconfigured, Unreachable
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Access, Holding
 from rotator.domain.record import Change, Record
@@ -73,6 +78,28 @@ def _mark(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+@dataclass(slots=True, eq=False)
+class _Order:
+    """One caller's change, waiting to be written by whoever holds the queue."""
+
+    path: str
+    seen: Holding
+    change: Change = field(repr=False)
+    done: bool = False
+    holding: Holding | None = None
+    problem: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What the file is to hold: blobs that were sealed anew, over those of the snapshot."""
+
+    seal: Seal
+    blobs: dict[str, Blob]
+    sealed: dict[str, bytes] = field(default_factory=dict)
+    holdings: dict[str, Holding] = field(default_factory=dict)
+
+
 class EmbeddedStore:
     """All credentials of one store in one encrypted file. Fulfils `rotator.domain.ports.Store`; safe for threads and processes.
 
@@ -86,6 +113,7 @@ class EmbeddedStore:
         self._lock_path = find_lock(path)
         self._patience = patience.total_seconds()
         self._writer = threading.Lock()
+        self._orders: deque[_Order] = deque()
         self._snapshot: _Snapshot | None = None
         self._records: dict[str, tuple[bytes, Record]] = {}
         """parsed lately, by path, with the revision that it was parsed of; no secrets"""
@@ -102,14 +130,69 @@ class EmbeddedStore:
     def commit(self, path: str, seen: Holding, change: Change) -> Holding:
         """As `Store.commit`; `Refused` and `Unreachable` say what the disk needs, and then nothing was written."""
         encode_path(path)
-        with self._writing():
-            snapshot = self._look()
-            held = self._read_from(snapshot, path)
-            if held.revision != seen.revision:
-                raise Conflict(f"{self.path}: someone else wrote {path} since it was read: read it again")
-            record, secrets = build_next(held.record, held.secrets, change)
-            revision = self._write(snapshot, path, _render(record, secrets))
-        return build_holding(revision, record, secrets)
+        order = _Order(path, seen, change)
+        self._orders.append(order)
+        try:
+            with self._queueing():
+                if not order.done:
+                    self._write_orders()
+        except Unreachable as problem:
+            if self._withdraw(order):
+                raise
+            if not order.done:
+                raise AnswerLost(f"{problem}; it may yet be written") from None
+        if order.problem is not None:
+            raise order.problem
+        assert order.holding is not None
+        return order.holding
+
+    def _withdraw(self, order: _Order) -> bool:
+        """It waits no longer. False: somebody has taken it already."""
+        try:
+            self._orders.remove(order)
+        except ValueError:
+            return False
+        return True
+
+    def _write_orders(self) -> None:
+        """Write what everybody waits for, in one replace. Raises nothing of theirs: each caller finds its fate in its order."""
+        orders = []
+        with suppress(IndexError):
+            while True:
+                orders.append(self._orders.popleft())
+        fate: Exception | None = AnswerLost(f"writing {self.path} was interrupted: look again")
+        try:
+            with hold_lock(self._lock_path, self._patience):
+                self._write_together(orders)
+            fate = None
+        except Exception as problem:  # noqa: BLE001  # it belongs to the threads whose changes they are
+            fate = problem
+        finally:
+            for order in orders:
+                order.problem = order.problem or fate
+                order.done = True
+
+    def _write_together(self, orders: Sequence[_Order]) -> None:
+        snapshot = self._look()
+        draft = _Draft(snapshot.seal if snapshot else Seal.generate(self._master_key), dict(snapshot.blobs) if snapshot else {})
+        for order in orders:
+            try:
+                order.holding = self._apply(snapshot, draft, order)
+            except Exception as problem:  # noqa: BLE001  # it belongs to the thread whose change it is
+                order.problem = problem
+        if draft.sealed:
+            self._replace(draft.seal, draft.blobs, _splice(snapshot, draft))
+
+    def _apply(self, snapshot: _Snapshot | None, draft: _Draft, order: _Order) -> Holding:
+        """Lay one change into the draft, over what an earlier one left there. Raises `Conflict`, `IllegalTransition`."""
+        path = order.path
+        held = draft.holdings.get(path) or self._read_from(snapshot, path)
+        if held.revision != order.seen.revision:
+            raise Conflict(f"{self.path}: someone else wrote {path} since it was read: read it again")
+        record, secrets = build_next(held.record, held.secrets, order.change)
+        draft.blobs[path], draft.sealed[path] = draft.seal.seal_blob(path, _render(record, secrets))
+        draft.holdings[path] = build_holding(draft.blobs[path].revision.hex(), record, secrets)
+        return draft.holdings[path]
 
     def check(self, path: str) -> None:
         """Preflight: the path can be read, the folder written, the disk has room, and the lock is to be had."""
@@ -145,14 +228,18 @@ class EmbeddedStore:
             self._master_key = master_key
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _queueing(self) -> Iterator[None]:
         if not self._writer.acquire(timeout=self._patience):
             raise Unreachable(f"{self.path}: another thread has been writing for too long: look after the disk")
         try:
-            with hold_lock(self._lock_path, self._patience):
-                yield
+            yield
         finally:
             self._writer.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._queueing(), hold_lock(self._lock_path, self._patience):
+            yield
 
     def _look(self) -> _Snapshot | None:
         """The file as it stands: the snapshot in hand where nobody replaced it, else a new one; None where there is no file."""
@@ -210,28 +297,26 @@ class EmbeddedStore:
         self._records[path] = (revision, record)
         return record
 
-    def _write(self, snapshot: _Snapshot | None, path: str, plain: bytes) -> str:
-        seal = snapshot.seal if snapshot else Seal.generate(self._master_key)
-        blob, sealed = seal.seal_blob(path, plain)
-        blobs = {**snapshot.blobs, path: blob} if snapshot else {path: blob}
-        self._replace(seal, blobs, _splice(snapshot, path, sealed))
-        return blob.revision.hex()
-
     def _replace(self, seal: Seal, blobs: Mapping[str, Blob], body: Iterator[bytes]) -> None:
         head = seal.seal_index(blobs)
         fd = replace_file(self.path, chain([head], body))
         self._snapshot = _Snapshot(fd, seal, blobs, len(head))
 
 
-def _splice(snapshot: _Snapshot | None, path: str, sealed: bytes) -> Iterator[bytes]:
-    """The blobs of a snapshot as they are, with `sealed` in the place of the path's; a new path comes last."""
-    if snapshot is None:
-        yield sealed
-        return
-    gap = snapshot.offsets.get(path, snapshot.end)
-    yield from snapshot.copy(snapshot.start, gap)
-    yield sealed
-    yield from snapshot.copy(gap + (snapshot.blobs[path].length if path in snapshot.blobs else 0), snapshot.end)
+def _splice(snapshot: _Snapshot | None, draft: _Draft) -> Iterator[bytes]:
+    """The blobs of a draft in their order: those of the snapshot as they are, in runs, and the sealed ones in their places."""
+    start = end = snapshot.start if snapshot else 0
+    for path, blob in draft.blobs.items():
+        old = snapshot.blobs.get(path) if snapshot else None
+        if path not in draft.sealed:
+            end += blob.length
+            continue
+        if snapshot is not None and end > start:
+            yield from snapshot.copy(start, end)
+        yield draft.sealed[path]
+        start = end = end + (old.length if old else 0)
+    if snapshot is not None:
+        yield from snapshot.copy(start, end)
 
 
 def _render(record: Record, secrets: Mapping[KeyId, Secret]) -> bytes:

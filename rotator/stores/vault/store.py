@@ -207,7 +207,7 @@ class VaultStore:
                 f"{where}: what stands in {self._config.key_field} has the id of key {current} and is another key: put the right one back; "
                 "the version of the document before holds it"
             )
-        known = {key.key_id for key in settled.record.keys} if settled.record else set()
+        known = settled.record.key_ids if settled.record else frozenset()
         kept = {key_id: secret for key_id, secret in secrets.items() if key_id in known or key_id == current}
         return _Look(path, beside, sibling, settled.record, kept, current, settled.open)
 
@@ -219,6 +219,7 @@ class VaultStore:
             raise IllegalTransition(f"{self._mount}/{place.path} {held}: it is settled first, {comes} never goes over it")
         if look.open is not None and look.open.key_id != comes:
             look = self._fence(place, look)
+        is_first = look.open is None
         announced = Announcement(comes, look.path.version, record)
         # Where there is no record yet, it begins with the announcement.
         former = Sibling(look.record or Record(record.uid, record.installation), look.secrets)
@@ -226,8 +227,9 @@ class VaultStore:
         try:
             path = self._write_path(place, look.path, secrets[comes])
         except Permanent:
-            # It is surely not made, and nobody else is about to make it.
-            self._tidy(place, look, former)
+            # It is surely not made. Whoever announced the same before us may yet make it, or has: then it is not ours to take back.
+            if is_first:
+                self._tidy(place, look, former)
             raise
         made = self._interpret(place, path, look.beside)
         return self._tidy(place, made, Sibling(record, secrets))

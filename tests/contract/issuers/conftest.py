@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from rotator.domain.ports import Issuer
-from tests.contract.issuers.kinds import ALL, Bench
+from tests.contract.issuers.kinds import Bench, find_kinds
 
 
-@pytest.fixture(params=ALL, ids=str)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "bench" in metafunc.fixturenames:
+        metafunc.parametrize("bench", find_kinds(metafunc.function), ids=str, indirect=True)
+
+
+@pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with request.param.open(tmp_path) as opened:
         yield opened

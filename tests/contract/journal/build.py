@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from rotator.domain.facts import Memory, Retirement, Rotation, Sightings, Verdict
+from rotator.domain.facts import Adopted, Memory, Retirement, Rotation, Sightings, Verdict
 from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Event, HeldKey, Placement, Proof, View
 from rotator.domain.reasons import Reason
@@ -76,6 +76,7 @@ memories = st.builds(
     recovered=st.booleans(),
     swept_at=maybe_instants,
     orphans=st.lists(st.builds(Orphan, key_ids, names, st.none() | texts), max_size=3).map(tuple),
+    adopted=st.none() | st.builds(Adopted, key_ids, instants, instants),
 )
 rotations = st.builds(
     Rotation,
@@ -106,6 +107,7 @@ sightings = st.builds(
     refusals=st.lists(instants, max_size=5).map(tuple),
     ever_refused=st.booleans(),
     unknowns=counts,
+    tools=st.none() | st.lists(names, max_size=3).map(tuple),
 )
 placements = st.builds(
     Placement,

@@ -51,6 +51,7 @@ def test_holders_are_those_whose_last_look_showed_the_key_as_current_or_pending(
     for name, stage in (("a", "current"), ("b", "pending"), ("c", "retiring")):
         journal.commit(name, SaveView(a_view(keys=(HeldKey(a_key_id(7), stage, START),))))
     assert journal.find_holders(a_key_id(7)) == ["a", "b"]
+    assert journal.find_holders(a_key_id(7), any_stage=True) == ["a", "b", "c"]
     journal.commit("a", SaveView(a_view(keys=(HeldKey(a_key_id(8), "current", START),))))
     assert journal.find_holders(a_key_id(7)) == ["b"]
     assert journal.find_holders(a_key_id(8)) == ["a"]

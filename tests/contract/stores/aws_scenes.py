@@ -41,7 +41,7 @@ from tests.support.aws import get_fake, open_store
 from tests.support.aws_fake import FakeAws, Fault
 
 PATH = "millimetric/checkout-read"
-OLD, CURRENT_KEY, NEW, ORPHAN = a_key(), a_key(), a_key(), a_key()
+OLD, CURRENT_KEY, NEW, NEWER, ORPHAN = a_key(), a_key(), a_key(), a_key(), a_key()
 STRANGER = a_key()
 FOREIGN = {"note": "grüße 🐢", "port": 5432, "exact": 1.50}
 
@@ -124,6 +124,12 @@ def _begun(fake: FakeAws, store: AwsStore) -> None:
     fake.before = None
 
 
+def _fenced(fake: FakeAws, store: AwsStore) -> None:
+    """A promotion that was announced and given up: the current key lies under a copy of its version. Another key is staged since."""
+    _begun(fake, store)
+    commit_all(store, PATH, Retire(NEW.key_id, at(5)), an_opening("newer"), StageKey(an_entry(NEWER, attempt="newer"), NEWER))
+
+
 def _written_outside(fake: FakeAws, store: AwsStore) -> None:
     _with(*_stage())(fake, store)
     outsider_puts(fake)
@@ -168,6 +174,7 @@ SCENES: dict[str, Scene] = {
     "describe": Scene(_stand, _always(Describe(CURRENT_KEY.key_id, ("query_events",)))),
     "promote": Scene(_with(*_stage()), _always(_PROMOTE)),
     "promote-begun": Scene(_begun, _always(_PROMOTE)),
+    "promote-fenced": Scene(_fenced, _always(Promote(NEWER.key_id, CURRENT_KEY.key_id, at(6)))),
     "promote-first": Scene(_bootstrapping, _always(Promote(NEW.key_id, None, at(5)))),
     "promote-first-empty": Scene(_bootstrapping_empty, _always(Promote(NEW.key_id, None, at(5)))),
     "roll-back": Scene(_stand, _always(Promote(OLD.key_id, CURRENT_KEY.key_id, at(5)))),

@@ -72,8 +72,8 @@ KINDS = {
         Kind("memory", _open_memory, reaches_processes=False),
         Kind("embedded", _open_embedded),
         Kind("vault", open_vault),
-        Kind("aws-fake", _open_aws_fake, walks=30),
-        Kind("aws-moto", _open_aws_moto, walks=30),
+        Kind("aws-fake", _open_aws_fake, walks=45),
+        Kind("aws-moto", _open_aws_moto, walks=45),
     )
 }
 ALL = list(KINDS.values())

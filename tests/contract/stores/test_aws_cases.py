@@ -290,7 +290,7 @@ def test_an_older_state_is_believed_when_it_stays(fake: FakeAws) -> None:
     now = [0.0]
     pauses: list[float] = []
     store = open_store(get_fake().url, patience=timedelta(seconds=60))
-    store._monotonic, store._sleep = lambda: now[0], pauses.append
+    store._doubts.monotonic, store._sleep = lambda: now[0], pauses.append
     hold_current(store, PATH, CURRENT_KEY)
     saved = fake.save()
     hold_current(store, PATH, NEW)
@@ -300,13 +300,16 @@ def test_an_older_state_is_believed_when_it_stays(fake: FakeAws) -> None:
             store.read(PATH)
         now[0] += 20
     assert pauses[:3] == [0.1, 0.3, 0.9]
-    assert store.read(PATH).current == CURRENT_KEY.key_id
+    holding = store.read(PATH)
+    assert holding.current == CURRENT_KEY.key_id
+    written = store.commit(PATH, holding, a_note("after", 9))
+    assert store.read(PATH) == written, "who has written on it doubts it no more"
 
 
 def test_a_label_that_a_person_moved_back_is_believed_when_it_stays(fake: FakeAws) -> None:
     now = [0.0]
     store = open_store(get_fake().url, patience=timedelta(seconds=60))
-    store._monotonic = lambda: now[0]
+    store._doubts.monotonic = lambda: now[0]
     hold_current(store, PATH, CURRENT_KEY)
     hold_current(store, PATH, NEW)
     labels = fake.labels(PATH)

@@ -109,18 +109,36 @@ def test_a_stale_read_is_never_taken_for_news(name: str) -> None:
             server.fake.lag = 0
 
 
-@pytest.mark.parametrize("name", ["promote", "promote-begun", "roll-back", "adopt-held"])
+@pytest.mark.parametrize("name", ["promote", "promote-begun", "promote-fenced", "roll-back", "adopt-held"])
 def test_labels_that_lag_behind_the_record_are_not_a_strangers_work(name: str) -> None:
     """A second daemon reads the new record beside the old labels: it must not take the former key for one that was put back."""
     scene, server = SCENES[name], get_fake()
     store, seen, change = scene.set()
     done = store.commit(PATH, seen, change)
-    for lag in range(1, 20):
+    for lag in range(1, 45):
         server.fake.lags = {PATH: lag}
         try:
             assert open_store(server.url, patience=timedelta(hours=1)).read(PATH).current == done.current, f"{name}, lag {lag}"
         except Unreachable:
             continue
+
+
+def test_labels_from_before_a_fence_are_doubted_by_who_made_it() -> None:
+    """Key and record fit, but a promotion that is announced onto the former version would look as if it had been made."""
+    scene, server = SCENES["retire-begun"], get_fake()
+    scene.set()
+    store = open_store(server.url, patience=timedelta(hours=1))
+    seen = store.read(PATH)
+    done = store.commit(PATH, seen, scene.change(seen.record))
+    assert store.read(PATH) == done
+    doubted = 0
+    for lag in range(1, 12):
+        server.fake.lags = {PATH: lag}
+        try:
+            assert store.read(PATH).revision == done.revision, f"lag {lag}"
+        except Unreachable:
+            doubted += 1
+    assert doubted
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -14,6 +14,7 @@ from rotator.domain.errors import IllegalTransition
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Store
 from rotator.domain.record import (
+    AddSpare,
     Adopt,
     Attempt,
     Change,
@@ -23,6 +24,7 @@ from rotator.domain.record import (
     Describe,
     Doom,
     DoomOrphan,
+    DropSpare,
     Forget,
     ForgetOrphan,
     MarkCompromised,
@@ -32,7 +34,11 @@ from rotator.domain.record import (
     Orphan,
     Promote,
     Record,
+    ReserveSpare,
     Retire,
+    RetireOrphan,
+    RetireSpare,
+    Spare,
     StageKey,
     Swept,
     apply,
@@ -65,12 +71,17 @@ REST = [
     "adopt",
     "compromise",
     "doom-orphan",
+    "retire-orphan",
+    "retire-spare",
     "forget-orphan",
     "swept",
     "lost",
     "clear-lost",
     "claim",
     "audit",
+    "add-spare",
+    "reserve-spare",
+    "drop-spare",
 ]
 STEPS = st.lists(
     st.builds(
@@ -89,6 +100,10 @@ STEPS = st.lists(
 
 def _current(record: Record | None) -> KeyId | None:
     return record.current.key_id if record and record.current else None
+
+
+def _spare(guide: Record | None, otherwise: KeyId) -> KeyId:
+    return guide.spares[0].key_id if guide and guide.spares else otherwise
 
 
 def build_change(step: Step, record: Record | None) -> Change:
@@ -143,6 +158,16 @@ def _build_key_change(step: Step, guide: Record | None) -> Change:
             return MarkCompromised(key.key_id, when)
         case "doom-orphan":
             return DoomOrphan(Orphan(key.key_id, closed, "reference" if step.flag else None))
+        case "retire-orphan":
+            return RetireOrphan(an_entry(key, attempt=closed, minutes=step.minutes), key, when)
+        case "retire-spare":
+            return RetireSpare(an_entry(key, attempt="struck", minutes=step.minutes), key, when)
+        case "add-spare":
+            return AddSpare(Spare(key.key_id, when, "somebody", "project" if step.flag else None), key, UID, "test")
+        case "reserve-spare":
+            return ReserveSpare(_spare(guide, key.key_id), f"test/{UID}/{step.attempt}", when)
+        case "drop-spare":
+            return DropSpare(_spare(guide, key.key_id))
         case _:
             return ForgetOrphan(key.key_id)
 
@@ -153,9 +178,11 @@ def _fold(record: Record | None, change: Change) -> Record | None:
         after = apply(record, change)
     except IllegalTransition:
         return None
-    brings = change.secret.key_id if isinstance(change, StageKey | Adopt) and change.secret else None
-    held = {key.key_id for key in record.keys} if record else set()
-    return after if all(key.key_id in held or key.key_id == brings for key in after.keys) else None
+    brings = (
+        change.secret.key_id if isinstance(change, StageKey | Adopt | RetireOrphan | RetireSpare | AddSpare) and change.secret else None
+    )
+    held = record.key_ids if record else set()
+    return after if all(key_id in held or key_id == brings for key_id in after.key_ids) else None
 
 
 def _check_fold(store: Store, path: str, steps: list[Step]) -> set[tuple[str, bool]]:
@@ -176,7 +203,7 @@ def _check_fold(store: Store, path: str, steps: list[Step]) -> set[tuple[str, bo
         holding = store.read(path)
         assert holding == committed
         assert (holding.record, holding.current) == (expected, _current(expected))
-        assert {key.key_id for key in expected.keys} == set(holding.secrets)
+        assert expected.key_ids == set(holding.secrets)
         assert all(holding.secrets[key.key_id].same_as(key) for key in KEYS if key.key_id in holding.secrets)
     return tried
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,39 @@ def test_a_refusal_in_the_middle_names_what_is_missing_and_leaves_all_as_it_was(
     if lacking == "path" and capability != "read":  # a leak is still accepted, a key still doomed
         commit_all(weak, PATH, a_note("one", 1))
     commit_all(open_with(_render(whole)), PATH, change)
+
+
+def test_a_refusal_takes_nothing_back_that_another_writer_may_yet_make(
+    server: VaultServer, mount: str, root: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both announce the same promotion; the second is refused the path, and the first writes it in that moment."""
+    whole = _lines(root.find_access(PATH, writes=True).policy)
+    less = _render({p: [kind for kind in kinds if kind != "patch"] for p, kinds in whole.items()})
+    strong, weak = (
+        vaults.open_store_at(vaults.lay_place(tmp_path / name, server, server.token(policy), mount=mount))
+        for name, policy in (("strong", _render(whole)), ("weak", less))
+    )
+    old, new, opening = a_key(), a_key(), an_opening()
+    hold_current(root, PATH, old)
+    seen = commit_all(root, PATH, opening, StageKey(an_entry(new, attempt=opening.attempt.id), new))
+    promote = Promote(new.key_id, old.key_id, at(3))
+    write, refused_write, made = strong._write_path, weak._write_path, []
+
+    def stand_still(*args: Any) -> Any:
+        with pytest.raises(Refused, match="`patch`"):
+            weak.commit(PATH, weak.read(PATH), promote)
+        return made[0]
+
+    def after_the_first(*args: Any) -> Any:
+        made.append(write(*args))
+        return refused_write(*args)
+
+    monkeypatch.setattr(strong, "_write_path", stand_still)
+    monkeypatch.setattr(weak, "_write_path", after_the_first)
+    done = strong.commit(PATH, seen, promote)
+    assert done.current == new.key_id
+    after = root.read(PATH)
+    assert (after.current, after.record) == (new.key_id, done.record)
 
 
 def test_a_person_s_policy_for_consumers_reads_the_key_and_not_the_record(server: VaultServer, mount: str, root: Store) -> None:

@@ -9,7 +9,24 @@ import pytest
 
 from rotator.domain.errors import Conflict, IllegalTransition
 from rotator.domain.ports import Holding, Store
-from rotator.domain.record import Adopt, CloseAttempt, Doom, DoomOrphan, Forget, MarkCompromised, Orphan, Promote, Retire, StageKey
+from rotator.domain.record import (
+    AddSpare,
+    Adopt,
+    CloseAttempt,
+    Doom,
+    DoomOrphan,
+    DropSpare,
+    Forget,
+    MarkCompromised,
+    Orphan,
+    Promote,
+    ReserveSpare,
+    Retire,
+    RetireOrphan,
+    Spare,
+    StageKey,
+)
+from rotator.domain.secret import Secret
 from tests.contract.stores.build import (
     UID,
     a_key,
@@ -248,3 +265,64 @@ def test_no_key_material_lies_on_the_disk(store: Store, place: Path) -> None:
 def test_a_note_is_counted(store: Store) -> None:
     commit_all(store, PATH, an_opening(), a_note("one", 7), a_note("two", 8), a_note("one", 9))
     assert (noted(store.read(PATH), "one"), noted(store.read(PATH), "two")) == (9, 8)
+
+
+def a_spare(key: Secret, *, installation: str = "test") -> AddSpare:
+    return AddSpare(Spare(key.key_id, at(1), "somebody", "project"), key, UID, installation)
+
+
+def test_spares_stay_readable_until_they_are_dropped(store: Store, sibling: Store) -> None:
+    keys = [a_key() for _ in range(3)]
+    commit_all(store, PATH, *(a_spare(key) for key in keys), ReserveSpare(keys[1].key_id, "test/uid/a", at(2)))
+    holding = sibling.read(PATH)
+    assert holding.current is None
+    assert holding.record is not None
+    assert [spare.key_id for spare in holding.record.spares] == [key.key_id for key in keys]
+    assert [spare.label for spare in holding.record.spares] == [None, "test/uid/a", None]
+    assert all(holding.secrets[key.key_id].same_as(key) for key in keys)
+    commit_all(sibling, PATH, DropSpare(keys[1].key_id))
+    assert set(store.read(PATH).secrets) == {keys[0].key_id, keys[2].key_id}
+
+
+def test_a_spare_is_reserved_once_and_for_good(store: Store, sibling: Store) -> None:
+    key = a_key()
+    seen = commit_all(store, PATH, a_spare(key))
+    now = sibling.commit(PATH, seen, ReserveSpare(key.key_id, "test/uid/a", at(2)))
+    with pytest.raises(Conflict):
+        store.commit(PATH, seen, ReserveSpare(key.key_id, "test/uid/b", at(2)))
+    for label in ("test/uid/a", "test/uid/b"):
+        with pytest.raises(IllegalTransition, match="is reserved"):
+            store.commit(PATH, now, ReserveSpare(key.key_id, label, at(3)))
+    assert store.read(PATH) == now
+
+
+def test_what_is_no_new_spare_is_refused(store: Store) -> None:
+    spare, current = a_key(), a_key()
+    hold_current(store, PATH, current)
+    seen = commit_all(store, PATH, a_spare(spare))
+    for change, words in (
+        (a_spare(spare), "already"),
+        (a_spare(current), "already"),
+        (a_spare(a_key(), installation="other"), "belongs to installation"),
+        (DropSpare(current.key_id), "no spare"),
+        (ReserveSpare(a_key().key_id, "test/uid/a", at(2)), "no spare"),
+    ):
+        with pytest.raises(IllegalTransition, match=words):
+            store.commit(PATH, seen, change)
+    assert store.read(PATH) == seen
+
+
+def test_an_orphan_whose_secret_is_known_is_kept_condemned(store: Store) -> None:
+    key = a_key()
+    retiring = RetireOrphan(an_entry(key, attempt="a"), key, at(3))
+    seen = commit_all(store, PATH, an_opening("a"))
+    with pytest.raises(IllegalTransition, match="is not closed"):
+        store.commit(PATH, seen, retiring)
+    holding = commit_all(store, PATH, CloseAttempt("a", at(2)), DoomOrphan(Orphan(key.key_id, "a")), retiring)
+    assert holding.record is not None
+    assert holding.record.orphans == ()
+    assert [(k.key_id, k.doomed_at, k.generation) for k in holding.record.retiring] == [(key.key_id, at(3), 0)]
+    assert store.read(PATH).secrets[key.key_id].same_as(key)
+    with pytest.raises(IllegalTransition, match="doomed"):
+        commit_all(store, PATH, Promote(key.key_id, None, at(4)))
+    assert commit_all(store, PATH, Forget(key.key_id)).secrets == {}

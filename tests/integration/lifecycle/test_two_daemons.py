@@ -7,13 +7,14 @@ import contextlib
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.consumers import Consumer, consuming
 from tests.support.daemon import DaemonProcess, Site, running_daemon, start_daemon, wait_until
+from tests.support.places import STORE, open_place
 from tests.support.sandbox import SandboxProcess
 from tests.support.scenes import is_settled, parked
 
@@ -23,22 +24,40 @@ ROUNDS = 50
 EVERY = "2s"
 
 
-def build_twins(folder: Path, sandbox: SandboxProcess) -> tuple[Site, Site]:
-    """Two sites with state of their own, one store and the same files."""
-    store = folder / "store"
-    store.mkdir(mode=0o700)
-    master = store / "master"
+@contextlib.contextmanager
+def furnishing(kind: str, folder: Path) -> Iterator[Callable[[Site], object]]:
+    """What gives each twin the same store."""
+    if kind != "embedded":
+        with open_place(kind) as place:
+            yield place.furnish
+        return
+    master = folder / "master"
     master.touch(0o600)
     master.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
+    config = {"type": "embedded", "path": str(folder / "store.bin"), "master_key": {"file": str(master)}}
+    yield lambda site: site.config.update(stores={STORE: config})
+
+
+def build_twins(folder: Path, sandbox: SandboxProcess, furnish: Callable[[Site], object]) -> tuple[Site, Site]:
+    """Two sites with state of their own, one store and the same files."""
     sites = []
     for name in ("first", "second"):
-        site = Site(folder / name, sandbox.url, sandbox.token_file.read_text().strip(), cache_time="1s")
-        site.config["stores"] = {"embedded": {"type": "embedded", "path": str(store / "store.bin"), "master_key": {"file": str(master)}}}
+        site = Site(folder.parent / name, sandbox.url, sandbox.token_file.read_text().strip(), cache_time="1s")
+        furnish(site)
         for key in NAMES:
-            site.config["targets"][key] = {"type": "file", "path": str(store / f"{key}.key"), "content": "key"}
-            site.credential(key, key)
+            site.config["targets"][key] = {"type": "file", "path": str(folder / f"{key}.key"), "content": "key"}
+            site.credential(key, key, store=STORE)
         sites.append(site)
     return sites[0], sites[1]
+
+
+@pytest.fixture
+def twins_of(tmp_path: Path, sandbox: SandboxProcess) -> Iterator[Callable[[str], tuple[Site, Site]]]:
+    """Twins over a kind of store."""
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    with contextlib.ExitStack() as stack:
+        yield lambda kind: build_twins(folder, sandbox, stack.enter_context(furnishing(kind, folder)))
 
 
 def schedule(daemon: DaemonProcess, every: str | None) -> None:
@@ -76,9 +95,10 @@ def opened_by_both(twins: tuple[DaemonProcess, DaemonProcess]) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_due_in_both_at_once(tmp_path: Path, sandbox: SandboxProcess) -> None:
+@pytest.mark.parametrize("kind", ["embedded", "vault", "aws"])
+def test_due_in_both_at_once(kind: str, twins_of: Callable[[str], tuple[Site, Site]], tmp_path: Path, sandbox: SandboxProcess) -> None:
     files = [tmp_path / "store" / f"{name}.key" for name in NAMES]
-    with running_twins(build_twins(tmp_path, sandbox)) as twins, consuming(sandbox.url, *files) as consumer:
+    with running_twins(twins_of(kind)) as twins, consuming(sandbox.url, *files) as consumer:
         for daemon in twins:
             schedule(daemon, EVERY)
         wait_until(lambda: len(opened_by_both(twins)) >= ROUNDS, 200, every=0.5, what=f"{ROUNDS} rotations opened by both")
@@ -91,7 +111,9 @@ def test_due_in_both_at_once(tmp_path: Path, sandbox: SandboxProcess) -> None:
         ensure_in_order(consumer)
         both = opened_by_both(twins)
         rotations = sum(generations(twins[0]).values()) - len(NAMES)
-        sys.stdout.write(f"{rotations} rotations, {len(both)} of them opened by both daemons; {consumer.calls} calls of a consumer\n")
+        sys.stdout.write(
+            f"{kind}: {rotations} rotations, {len(both)} of them opened by both daemons; {consumer.calls} calls of a consumer\n"
+        )
         for daemon in twins:
             assert daemon.get("/api/v1/audit")["problems"] == []
 
@@ -129,9 +151,9 @@ def test_a_second_daemon_on_the_same_journal(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_daemon_that_was_not_accepted_revokes_nothing(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_a_daemon_that_was_not_accepted_revokes_nothing(twins_of: Callable[[str], tuple[Site, Site]], sandbox: SandboxProcess) -> None:
     """L29: it distributes and rotates, and leaves every old key alive until a person has accepted it."""
-    first, second = build_twins(tmp_path, sandbox)
+    first, second = twins_of("embedded")
     name = NAMES[0]
     with running_daemon(first) as daemon:
         for one in NAMES:

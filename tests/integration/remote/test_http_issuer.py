@@ -93,7 +93,7 @@ def test_a_session_is_opened_once_and_used_for_all(sandbox: SandboxControl, sess
 
 def test_a_session_that_ended_is_renewed_and_the_mint_done_once(sandbox: SandboxControl, session_of: Build) -> None:
     issuer = session_of()
-    issuer.check()
+    issuer.check(ORDER)
     sandbox.advance(4000)
     issuer.mint(ORDER)
     assert len(sandbox.living()) == 1
@@ -115,7 +115,7 @@ def test_a_session_is_renewed_before_it_ends(stub: Stub, issuer_of: Build, token
 
 def test_a_session_refused_again_is_not_renewed_for_ever(sandbox: SandboxControl, session_of: Build) -> None:
     issuer = session_of()
-    issuer.check()
+    issuer.check(ORDER)
     sandbox.faults({"operation": "mint", "effect": "auth_outage"})
     with pytest.raises(NeedsHuman, match="401 invalid_session"):
         issuer.mint(ORDER)
@@ -125,7 +125,7 @@ def test_a_session_refused_again_is_not_renewed_for_ever(sandbox: SandboxControl
 
 def test_threads_share_one_renewal(sandbox: SandboxControl, session_of: Build) -> None:
     issuer = session_of()
-    issuer.check()
+    issuer.check(ORDER)
     sandbox.advance(4000)
     sandbox.faults({"operation": "mint", "effect": "latency", "seconds": 0.2, "times": 8})  # all eight are under way with the old token
     with ThreadPoolExecutor(8) as pool:
@@ -137,7 +137,7 @@ def test_threads_share_one_renewal(sandbox: SandboxControl, session_of: Build) -
 def test_a_refused_refresh_token_needs_a_person(sandbox: SandboxControl, issuer_of: Build, token_file: Path) -> None:
     issuer = issuer_of(sandbox.url, auth={"type": "session", "refresh_token_file": str(token_file)})
     with pytest.raises(NeedsHuman, match=r"issuers\.admin\.auth\.refresh_token") as caught:
-        issuer.check()
+        issuer.check(ORDER)
     assert token_file.read_text().strip() not in whole_text(caught.value)
 
 
@@ -149,7 +149,7 @@ def test_a_new_refresh_token_replaces_the_used_one(stub: Stub, issuer_of: Build,
         "refresh": {"path": "/token", "access_token": "a.token", "expires_in": None, "next_refresh_token": "a.next"},
     }
     stub.say(answer(200, b'{"a":{"token":"access","next":"fresh"}}'), answer(200, b'{"keys":[]}'))
-    issuer_of(stub.url, auth=auth).check()
+    issuer_of(stub.url, auth=auth).check(ORDER)
     assert json.loads(stub.requests[0].partition(b"\r\n\r\n")[2]) == {"refresh_token": used}
     assert b"Bearer access\r\n" in stub.requests[1]
     assert token_file.read_text() == "fresh\n"
@@ -163,17 +163,17 @@ def test_a_new_refresh_token_replaces_the_used_one(stub: Stub, issuer_of: Build,
 def test_a_changed_token_file_is_used_at_once(sandbox: SandboxControl, issuer_of: Build, token_file: Path) -> None:
     issuer = issuer_of(sandbox.url)
     with pytest.raises(NeedsHuman, match=r"issuer admin does not accept our token for list \(401 invalid_session\)"):
-        issuer.check()
+        issuer.check(ORDER)
     write(token_file, sandbox.http.headers["authorization"].removeprefix("Bearer "))
-    issuer.check()
+    issuer.check(ORDER)
 
 
 def test_a_token_from_the_environment(sandbox: SandboxControl, issuer_of: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = issuer_of(sandbox.url, auth={"type": "bearer", "token_env": "TEST_ADMIN"})
     with pytest.raises(Misconfigured, match=r"issuers\.admin\.auth\.token_env: the environment variable TEST_ADMIN is not set"):
-        issuer.check()
+        issuer.check(ORDER)
     monkeypatch.setenv("TEST_ADMIN", sandbox.http.headers["authorization"].removeprefix("Bearer "))
-    issuer.check()
+    issuer.check(ORDER)
 
 
 @pytest.mark.parametrize("content", ["", "two\nlines", "tab\there", "ümlaut", "x\r\nX-Injected: 1", "nul\0"])
@@ -188,10 +188,10 @@ def test_a_file_without_a_usable_token_is_named_not_quoted(stub: Stub, issuer_of
 def test_a_missing_or_public_token_file_is_named(stub: Stub, issuer_of: Build, token_file: Path) -> None:
     token_file.chmod(0o644)
     with pytest.raises(Misconfigured, match=r"token_file: .* can be read by everybody .* 0600"):
-        issuer_of(stub.url).check()
+        issuer_of(stub.url).check(ORDER)
     token_file.unlink()
     with pytest.raises(Misconfigured, match=r"token_file: .* cannot be read \(No such file or directory\)"):
-        issuer_of(stub.url).check()
+        issuer_of(stub.url).check(ORDER)
     assert stub.requests == []
 
 
@@ -269,7 +269,7 @@ def test_abilities_follow_the_configuration(stub: Stub, issuer_of: Build) -> Non
         issuer.list_labelled("a/")
     with pytest.raises(Refused, match="cannot revoke"):
         issuer.revoke(a_key().key_id, None)
-    issuer.check()
+    issuer.check(ORDER)
     assert stub.requests == []
 
 
@@ -409,7 +409,7 @@ def test_an_unreachable_issuer_minted_nothing(issuer_of: Build) -> None:
             issuer.mint(ORDER)
         assert type(caught.value) is Unreachable
         with pytest.raises(Unreachable):
-            issuer.check()
+            issuer.check(ORDER)
 
 
 def test_key_ids_are_what_revoke_is_given(sandbox: SandboxControl, issuer_of: Build, token_file: Path) -> None:

@@ -20,6 +20,7 @@ from rotator.domain.keys import Kind
 from rotator.engine.engine import Engine, Hooks
 from rotator.engine.look import Timing
 from rotator.engine.operations import Operations
+from rotator.engine.supplying import Supplying
 from rotator.journal.sqlite import SqliteJournal
 from rotator.metrics import Metrics
 from rotator.scheduling.wakeups import Wakeups
@@ -91,6 +92,7 @@ class World:
         entries = [(role, role, hashlib.sha256(token.encode()).hexdigest()) for role, token in TOKENS.items()]
         deps = ServerDependencies(
             operations=Operations(self.engine),
+            supplying=Supplying(self.engine),
             engine=self.engine,
             queries=self.journal,
             metrics=self.metrics,

@@ -16,7 +16,8 @@ from tests.integration.server.conftest import World, is_settled, wait_for
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 STATUS = {
     "name", "kind", "store", "path", "issuer", "key_id", "generation", "minted_at", "age_seconds", "expires_at", "next_rotation_at",
-    "phase", "lane", "compromised", "recovered", "parked", "waiting", "targets", "retirements", "orphans", "rotation", "seen_at",
+    "phase", "lane", "compromised", "recovered", "parked", "waiting", "targets", "retirements", "orphans", "rotation",
+    "seen_at", "shared_with",
 }  # fmt: skip
 
 
@@ -68,10 +69,13 @@ def test_a_store_that_is_away_shows_as_unreadable(running: World) -> None:
     def fail(_path: str) -> Any:
         raise Unreachable("sealed")
 
+    before = running.settle("checkout-read", lambda s: s["phase"] == "idle")
     running.store.read = fail  # type: ignore[method-assign, assignment]
     running.engine.wake("checkout-read")
     status = running.settle("checkout-read", lambda s: s["phase"] == "unreadable")
-    assert [w["reason"] for w in status["waiting"]][:1] == ["store-unreachable"]
+    assert status["waiting"][0] == {"reason": "store-unreachable", "until": None, "names": ["sealed"]}
+    for known in ("key_id", "generation", "minted_at", "expires_at", "next_rotation_at"):
+        assert status[known] == before[known] is not None, "what was seen before is still shown"
 
 
 def test_an_open_rotation_stands_in_the_status_at_once(world: World) -> None:

@@ -55,11 +55,14 @@ def test_the_design_s_commands_are_all_there() -> None:
         "rollback",
         "adopt",
         "withdraw",
+        "submit",
+        "pool",
         "config",
         "sandbox",
     ]
     assert sorted(path[0] for path in COMMANDS if len(path) == 1) == sorted(names)
     assert {path[1] for path in COMMANDS if path[0] == "config" and len(path) == 2} == {"schema", "example", "show"}
+    assert {path[1] for path in COMMANDS if path[0] == "pool" and len(path) == 2} == {"add", "strike", "list"}
 
 
 @pytest.mark.parametrize("path", COMMANDS)

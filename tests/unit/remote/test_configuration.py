@@ -174,7 +174,7 @@ def test_no_issuer_can_do_nothing_and_says_so() -> None:
     able = issuer.abilities
     assert (able.mint, able.list, able.revoke) == (False, False, False)
     for verb in (
-        issuer.check,
+        lambda: issuer.check(MintOrder("a/b/c", Kind.RK, "live")),
         lambda: issuer.mint(MintOrder("a/b/c", Kind.RK, "live")),
         lambda: issuer.list_labelled("a/"),
         lambda: issuer.revoke(parse_key_id("rk_live_00000000"), None),

@@ -36,7 +36,7 @@ def test_its_issuers_load_when_they_are_made(tmp_path: Path) -> None:
     made = "\n".join(line for line in UNMADE.sub(r"\1", issuers).splitlines() if "_env:" not in line)
     path = tmp_path / "rotator.yaml"
     path.write_text(f"{head}\nissuers:\n{made}\n\n# Where consumers{tail}", encoding="utf-8")
-    assert sorted(load_settings(path, {}, files=False).settings.issuers) == ["admin", "signed-in"]
+    assert sorted(load_settings(path, {}, files=False).settings.issuers) == ["admin", "by-hand", "our-program", "signed-in", "spares"]
 
 
 def test_its_stores_load_when_they_are_made(tmp_path: Path) -> None:

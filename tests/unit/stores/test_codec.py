@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotator.domain.errors import Misconfigured
-from rotator.domain.record import Attempt, KeyEntry, Orphan, Record, Stage
+from rotator.domain.record import Attempt, KeyEntry, Orphan, Record, Spare, Stage
 from rotator.stores.codec import parse_record, parse_secrets, render_record, render_secrets
 from tests.contract.stores.build import a_key, at
 
@@ -49,6 +49,9 @@ _RECORDS = st.builds(
     lost=st.lists(_ATTEMPTS, max_size=3).map(tuple),
     audit=st.dictionaries(_TEXT, _TEXT, max_size=3).map(lambda heads: tuple(heads.items())),
     vacant=st.booleans(),
+    spares=st.lists(
+        st.builds(Spare, _KEY_IDS, _INSTANTS, _TEXT, st.none() | _TEXT, st.none() | _TEXT, st.none() | _INSTANTS), max_size=3
+    ).map(tuple),
 )
 FULL = Record(
     uid="uid",
@@ -65,6 +68,7 @@ FULL = Record(
     lost=(Attempt("c", at(7)),),
     audit=(("journal", "head"),),
     vacant=True,
+    spares=(Spare(_KEYS[3].key_id, at(8), "someone", "project", "test/uid/d", at(9)),),
 )
 
 
@@ -73,11 +77,17 @@ def test_a_record_survives_as_json(record: Record) -> None:
     assert parse_record(json.loads(json.dumps(render_record(record))), "here") == record
 
 
-@pytest.mark.parametrize("part", [FULL, FULL.keys[0], FULL.attempt, FULL.orphans[0]], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("part", [FULL, FULL.keys[0], FULL.attempt, FULL.orphans[0], FULL.spares[0]], ids=lambda part: type(part).__name__)
 def test_every_field_of_the_domain_is_rendered(part: Any) -> None:
     """A field that the domain gains and the codec forgets would be dropped by the next write."""
     shown = render_record(FULL)
-    rendered = {Record: shown, KeyEntry: shown["keys"][0], Attempt: shown["attempt"], Orphan: shown["orphans"][0]}[type(part)]
+    rendered = {
+        Record: shown,
+        KeyEntry: shown["keys"][0],
+        Attempt: shown["attempt"],
+        Orphan: shown["orphans"][0],
+        Spare: shown["spares"][0],
+    }[type(part)]
     assert {field.name for field in fields(part)} == set(rendered) - {"version"}
     assert parse_record(shown, "here") == FULL
 

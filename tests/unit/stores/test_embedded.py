@@ -271,6 +271,9 @@ def test_no_descriptor_is_left_open(store: EmbeddedStore) -> None:
 def test_a_record_of_a_newer_form_is_told(store: EmbeddedStore) -> None:
     held = commit_all(store, "path", an_opening())
     assert held.record is not None
-    store._write(store._look(), "path", json.dumps({"record": {"version": 2}, "secrets": {}}).encode())
+    snapshot = store._look()
+    assert snapshot is not None
+    blob, sealed = snapshot.seal.seal_blob("path", json.dumps({"record": {"version": 2}, "secrets": {}}).encode())
+    store._replace(snapshot.seal, {"path": blob}, iter([sealed]))
     with pytest.raises(Misconfigured, match="path: the record is of form 2"):
         store.read("path")

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("recovered", sa.Boolean),
         sa.Column("swept_at", Instant),
         sa.Column("orphans", sa.Text),
+        sa.Column("adopted", sa.Text),
         sa.Column("seen_at", Instant),
         sa.Column("due_at", Instant),
         sa.Column("next_rotation_at", Instant),
@@ -150,4 +151,5 @@ def upgrade() -> None:
         sa.Column("refusals", sa.Text, nullable=False),
         sa.Column("ever_refused", sa.Boolean, nullable=False),
         sa.Column("unknowns", sa.Integer, nullable=False),
+        sa.Column("tools", sa.Text),
     )
