@@ -49,11 +49,19 @@ def test_its_stores_load_when_they_are_made(tmp_path: Path) -> None:
     assert sorted(load_settings(path, {}, files=False).settings.stores) == ["aws", "embedded", "vault", *ways]
 
 
+def test_its_targets_load_when_they_are_made(tmp_path: Path) -> None:
+    head, _, rest = EXAMPLE.partition("\n  #checkout-cluster:\n")
+    targets, end, tail = rest.partition("\n# The keys")
+    made = UNMADE.sub(r"\1", targets)
+    path = tmp_path / "rotator.yaml"
+    path.write_text(f"{head}\n  checkout-cluster:\n{made}{end}{tail}", encoding="utf-8")
+    assert sorted(load_settings(path, {}, files=False).settings.targets) == ["checkout-cluster", "claude-code"]
+
+
 def _settings_that_can_stand_alone() -> list[str]:
-    section = EXAMPLE.index("\n  #vault:"), EXAMPLE.index("\ntargets:")
-    return [
-        EXAMPLE[match.start() : match.end()] + "@" + str(match.start()) for match in ALONE if not section[0] < match.start() < section[1]
-    ]
+    bounds = (("\n  #vault:", "\ntargets:"), ("\n  #checkout-cluster:", "\ncredentials:"))
+    sections = [range(EXAMPLE.index(begin), EXAMPLE.index(end)) for begin, end in bounds]
+    return [f"{match[0]}@{match.start()}" for match in ALONE if not any(match.start() in section for section in sections)]
 
 
 @pytest.mark.parametrize("place", _settings_that_can_stand_alone())
