@@ -56,6 +56,14 @@ class Permissions:
         needs = self.list_needs(namespaces)
         return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
 
+    def find_missing_for(self, namespace: str, workloads: Iterable[str]) -> list[tuple[Need, str]]:
+        """What is not allowed of restarting these and following them. Raises `Unreachable`, `Refused`."""
+        needs = [Need(namespace, "", "pods", ("list",))]
+        for workload in workloads:
+            kind, _, name = workload.partition("/")
+            needs.append(Need(namespace, "apps", KINDS[kind], ("patch",), name))
+        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
+
     def list_needs(self, namespaces: Iterable[str]) -> list[Need]:
         """Everything that is needed."""
         if self.by_selector:
