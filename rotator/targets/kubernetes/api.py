@@ -21,8 +21,8 @@ __all__ = ["ClusterApi", "Object"]
 
 Object = Mapping[str, Any]
 
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1"
-_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _APPLY = "application/apply-patch+yaml"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _PAGE = 500
@@ -136,7 +136,8 @@ class ClusterApi:
         kind: str = "application/json",
     ) -> httpx2.Response:
         started, outcome = time.monotonic(), "error"
-        headers = {"Accept": f"{accept}, application/json;q=0.1" if accept else "application/json"}
+        # No second choice: a server that knows no metadata of its own would send everything.
+        headers = {"Accept": accept or "application/json"}
         if body is not None:
             headers["Content-Type"] = kind
         writes = method != "GET"

@@ -82,7 +82,6 @@ class Cluster:
             path=secrets_path(namespace),
             what=f"watching Secret {namespace}/{name}",
             params={"fieldSelector": f"metadata.name={name}"},
-            lists=False,
             on_listed=partial(self._on_listed, namespace, (name,)),
             on_event=self._on_event,
         )
@@ -95,7 +94,6 @@ class Cluster:
             path=secrets_path(namespace),
             what=f"watching Secrets in {namespace}",
             params={"labelSelector": LABEL},
-            lists=True,
             on_listed=partial(self._on_listed, namespace, None),
             on_event=self._on_event,
         )
@@ -109,7 +107,6 @@ class Cluster:
             path=NAMESPACES,
             what=f"watching namespaces with {selector}",
             params={"labelSelector": selector},
-            lists=True,
             on_listed=partial(self._on_namespaces, selector),
             on_event=partial(self._on_namespace, selector),
         )

@@ -28,9 +28,7 @@ class Feed:
     what: str
     """in words, such as "watching Secrets in a" """
     params: Mapping[str, str]
-    """the selector, as the API server takes it"""
-    lists: bool
-    """whether it begins with a list; one of a single object begins with what is there anyway, and needs one permission less"""
+    """the selector, as the API server takes it; one by `metadata.name` can be narrowed to that name by RBAC, list and watch alike"""
     on_listed: Callable[[Sequence[Object]], None]
     """told of everything that there is, at the beginning and after a gap"""
     on_event: Callable[[str, Object], None]
@@ -72,9 +70,6 @@ class Feed:
                 self._stopping.wait(min(2.0 ** (failures - 2), _LONGEST_PAUSE))
 
     def _begin(self) -> str:
-        if not self.lists:
-            self.on_listed(())
-            return ""
         found, version = self.api.list_all(self.path, self.what, metadata=True, params=self.params)
         self.on_listed(found)
         return version

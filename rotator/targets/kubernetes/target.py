@@ -100,6 +100,8 @@ class KubernetesTarget:
             try:
                 return self._bring(namespace, versions[namespace], delivery)
             except RotatorError as problem:
+                if isinstance(problem, Conflict):
+                    self.cluster.memory.forget(namespace, self.secrets.name)  # what is remembered is behind
                 return PlaceLook(namespace, error=problem)
 
         brought = self.cluster.map(bring, sorted(versions))

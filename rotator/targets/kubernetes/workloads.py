@@ -67,9 +67,8 @@ class Workloads:
 
     def _list_pods(self, namespace: str, name: str, found: Object) -> list[Object]:
         selector = _render_selector(found["spec"]["selector"])
-        pods, _ = self.api.list_all(
-            f"/api/v1/namespaces/{namespace}/pods", f"listing pods of {name} in {namespace}", params={"labelSelector": selector}
-        )
+        path, params = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
+        pods, _ = self.api.list_all(path, f"listing pods of {name} in {namespace}", params=params)
         return pods
 
 
