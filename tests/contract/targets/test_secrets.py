@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rotator.domain.errors import Refused
+from rotator.domain.errors import Conflict, Refused
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
 from tests.contract.targets.kinds import URL, SecretPlace, a_delivery, a_secret, dump
@@ -203,7 +203,7 @@ def test_two_that_create_it_at_once_leave_one_key(spot: SecretPlace) -> None:
     seen = first.observe("checkout"), second.observe("checkout")
     winner, loser = a_secret(), a_secret()
     first.deliver(a_delivery(winner, 2), seen[0])
-    with pytest.raises(Exception, match="made by somebody else|changed since"):
+    with pytest.raises(Conflict, match="made by somebody else"):
         second.deliver(a_delivery(loser, 1), seen[1])
     assert spot.read() == winner.reveal()
     assert spot.build().observe("checkout").key_id == winner.key_id
