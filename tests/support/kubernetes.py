@@ -26,7 +26,7 @@ from tests.support.servers import KUBERNETES, KWOK, Spawned, find_free_ports, ge
 
 Manifest = dict[str, Any]
 NODE = "fake"
-_LIMITED = 64
+_LIMITED = 128
 """users whose tokens are known from the start and who may do nothing until a test lets them"""
 _counter = itertools.count(1)
 
@@ -139,7 +139,7 @@ class Cluster:
         """Let a user do more."""
         kind, name = ("Role" if namespace else "ClusterRole"), f"{user}-{secrets.token_hex(3)}"
         base = "/apis/rbac.authorization.k8s.io/v1" + (f"/namespaces/{namespace}" if namespace else "")
-        self.call("POST", f"{base}/{kind.lower()}s", {"metadata": {"name": name}, "rules": list(rules)})
+        self.call("POST", f"{base}/{kind.lower()}s", {"metadata": {"name": name}, "rules": [rule for rule in rules if rule["verbs"]]})
         binding = {
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
