@@ -27,9 +27,8 @@ LABEL org.opencontainers.image.title="rotator" \
       org.opencontainers.image.licenses="${LICENSES}"
 COPY --from=build /opt/rotator /opt/rotator
 USER 0:0
-# No shell: the base of this stage needs none.
-RUN --mount=type=bind,from=build,source=/build/image,target=/build/image \
-    ["/opt/rotator/bin/python", "-I", "-B", "/build/image/seal.py"]
+# No shell: the base of this stage needs none. /mnt is there anyway: a folder made for the mount would stay in the image.
+RUN --mount=type=bind,from=build,source=/build/image,target=/mnt ["/opt/rotator/bin/python", "-I", "-B", "/mnt/seal.py"]
 ENV PATH="/opt/rotator/bin:${PATH}" \
     HOME=/var/lib/rotator \
     PYTHONDONTWRITEBYTECODE=1 \

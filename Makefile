@@ -53,6 +53,7 @@ bench: $(READY) ## figures: rotations against a bare loop, an idle daemon, start
 lock: $(READY) ## pin all dependencies anew, with hashes and without hosts
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras -o requirements/runtime.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean: ## remove what make made
 	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,7 +1,7 @@
 """Puts the program together in the image's build stage: a virtual environment with every dependency at its locked hash, and no pip.
 
-The same sources give the same bytes: compiled in one order, under one hash seed, checked by nothing that a clock decides, and every file with
-one time and one mode. Runs on the base's own Python, from the repository's root: `python3 image/assemble.py /opt/rotator`.
+The same sources give the same bytes: compiled in one order, under one hash seed, checked by nothing that a clock decides, and every file
+with one time and the mode of its kind. Runs on the base's own Python, from the repository's root: `python3 image/assemble.py /opt/rotator`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-_INSTALL = ("install", "--no-cache-dir", "--no-compile", "--disable-pip-version-check", "--no-input", "--no-warn-script-location", "--quiet")
+_INSTALL = (
+    "install",
+    "--no-cache-dir",
+    "--no-compile",
+    "--disable-pip-version-check",
+    "--no-input",
+    "--no-warn-script-location",
+    "--quiet",
+)
 _LOCKED = ("--require-hashes", "--only-binary", ":all:", "--requirement")
+_AWS = ("secretsmanager", "sts", "sso", "sso-oidc", "signin")
+"""the descriptions of AWS services that stay: the store's own, and those that hand out credentials"""
 _OLDEST = 315532800
 """1980: what a wheel, which is a ZIP file, can tell at the earliest"""
 
 
 def main(root: Path) -> None:
     """Make the environment at `root`."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  # it is the base's Python, whatever that is
         sys.exit(f"the base has Python {sys.version.split()[0]}, and rotator needs 3.11 or later: name another with --build-arg PYTHON=…")
     moment = max(int(os.environ.get("SOURCE_DATE_EPOCH") or 0), _OLDEST)
     os.environ |= {"SOURCE_DATE_EPOCH": str(moment), "PYTHONHASHSEED": "0"}
@@ -53,6 +63,9 @@ def prune(root: Path) -> None:
             path.unlink()
     for name in ("include", "share"):
         shutil.rmtree(root / name, ignore_errors=True)
+    for service in root.glob("lib/python3*/site-packages/botocore/data/*/"):
+        if service.name not in _AWS:
+            shutil.rmtree(service)
 
 
 def settle(root: Path, moment: int) -> None:

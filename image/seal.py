@@ -8,7 +8,7 @@ from pathlib import Path
 
 STATE = Path("/var/lib/rotator")
 USER = 65532
-_NOT_OURS = ("/proc", "/sys", "/dev", "/build")
+_NOT_OURS = ("/proc", "/sys", "/dev", "/mnt")
 
 
 def main() -> None:
