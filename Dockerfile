@@ -5,10 +5,10 @@ FROM ${BASE} AS build
 ARG PYTHON=python3
 # Where packages come from, when it isn't pip's own default. Arguments of this stage leave no trace in the image; what holds a password
 # comes as a secret, `--secret id=pip.conf,src=…`.
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
-ARG PIP_FIND_LINKS
-ARG PIP_NO_INDEX
+ARG PIP_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=
+ARG PIP_FIND_LINKS=
+ARG PIP_NO_INDEX=
 ARG SOURCE_DATE_EPOCH=1577836800
 WORKDIR /build
 COPY . .
@@ -27,8 +27,9 @@ LABEL org.opencontainers.image.title="rotator" \
       org.opencontainers.image.licenses="${LICENSES}"
 COPY --from=build /opt/rotator /opt/rotator
 USER 0:0
-# No shell: the base of this stage needs none. /mnt is there anyway: a folder made for the mount would stay in the image.
-RUN --mount=type=bind,from=build,source=/build/image,target=/mnt ["/opt/rotator/bin/python", "-I", "-B", "/mnt/seal.py"]
+# No shell: the base of this stage needs none. Below /opt/rotator, as engines remove the folder that they mount on, and nothing above it.
+RUN --mount=type=bind,from=build,source=/build/image,target=/opt/rotator/build \
+    ["/opt/rotator/bin/python", "-I", "-B", "/opt/rotator/build/seal.py"]
 ENV PATH="/opt/rotator/bin:${PATH}" \
     HOME=/var/lib/rotator \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,4 +1,4 @@
-"""The last step of the image's build, as root in the final stage: the state folder, and no file left that lends another user's rights."""
+"""The last step of the build, as root in the final stage: folders of its own, and no file that lends another user's rights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import stat
 from pathlib import Path
 
+CONFIG = Path("/etc/rotator")
 STATE = Path("/var/lib/rotator")
 USER = 65532
-_NOT_OURS = ("/proc", "/sys", "/dev", "/mnt")
+_NOT_OURS = ("/proc", "/sys", "/dev", "/opt/rotator/build")
 
 
 def main() -> None:
     """Seal it."""
+    CONFIG.mkdir(parents=True, exist_ok=True)
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
     os.chown(STATE, USER, USER)
