@@ -12,7 +12,7 @@ ARG PIP_NO_INDEX=
 ARG SOURCE_DATE_EPOCH=1577836800
 WORKDIR /build
 COPY . .
-RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf "${PYTHON}" -B image/assemble.py /opt/rotator
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf "${PYTHON}" -B packaging/image_assemble.py /opt/rotator
 
 FROM ${BASE}
 ARG VERSION=0
@@ -28,8 +28,8 @@ LABEL org.opencontainers.image.title="rotator" \
 COPY --from=build /opt/rotator /opt/rotator
 USER 0:0
 # No shell: the base of this stage needs none. Below /opt/rotator, as engines remove the folder that they mount on, and nothing above it.
-RUN --mount=type=bind,from=build,source=/build/image,target=/opt/rotator/build \
-    ["/opt/rotator/bin/python", "-I", "-B", "/opt/rotator/build/seal.py"]
+RUN --mount=type=bind,from=build,source=/build/packaging,target=/opt/rotator/build \
+    ["/opt/rotator/bin/python", "-I", "-B", "/opt/rotator/build/image_seal.py"]
 ENV PATH="/opt/rotator/bin:${PATH}" \
     HOME=/var/lib/rotator \
     PYTHONDONTWRITEBYTECODE=1 \

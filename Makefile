@@ -63,9 +63,9 @@ image: ## the container image, with buildah or docker; BASE=… names another ba
 image-report: ## what the image holds, and how large it is
 ifeq ($(ENGINE_NAME),buildah)
 	@made=$$($(ENGINE) from --pull-never $(IMAGE)) && trap "$(ENGINE) rm $$made >/dev/null" EXIT && \
-	$(ENGINE) run --user 0 $$made -- $(INSIDE) <image/report.py
+	$(ENGINE) run --user 0 $$made -- $(INSIDE) <packaging/image_report.py
 else
-	@$(ENGINE) run --rm --interactive --read-only --user 0 --entrypoint $(firstword $(INSIDE)) $(IMAGE) $(wordlist 2,9,$(INSIDE)) <image/report.py
+	@$(ENGINE) run --rm --interactive --read-only --user 0 --entrypoint $(firstword $(INSIDE)) $(IMAGE) $(wordlist 2,9,$(INSIDE)) <packaging/image_report.py
 endif
 
 model-long: $(READY) ## the model check's long tier (minutes to an hour); its result stands in docs/model-check.md

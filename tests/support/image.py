@@ -43,7 +43,7 @@ mount --bind "$ROOT" "$ROOT"
 mount -o remount,bind,ro "$ROOT"
 mount -t proc -o nosuid,nodev,noexec proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
-mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$ROOT/tmp"
+mount -t tmpfs -o mode=1777,nosuid,nodev,noexec tmpfs "$ROOT/tmp"
 [ -z "$STATE" ] || mount --bind "$STATE" "$ROOT/var/lib/rotator"
 [ -z "$CONFIG" ] || mount --bind -o ro "$CONFIG" "$ROOT/etc/rotator"
 uid=$UID_INSIDE

@@ -15,6 +15,7 @@ _NOT_OURS = ("/proc", "/sys", "/dev", "/opt/rotator/build")
 def main() -> None:
     """Seal it."""
     CONFIG.mkdir(parents=True, exist_ok=True)
+    CONFIG.chmod(0o755)
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
     os.chown(STATE, USER, USER)

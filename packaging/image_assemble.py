@@ -1,7 +1,8 @@
 """Puts the program together in the image's build stage: a virtual environment with every dependency at its locked hash, and no pip.
 
 The same sources give the same bytes: compiled in one order, under one hash seed, checked by nothing that a clock decides, and every file
-with one time and the mode of its kind. Runs on the base's own Python, from the repository's root: `python3 image/assemble.py /opt/rotator`.
+with one time and the mode of its kind. Runs on the base's own Python, from the repository's root:
+`python3 packaging/image_assemble.py /opt/rotator`.
 """
 
 from __future__ import annotations
