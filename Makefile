@@ -33,11 +33,13 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
-test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool and etcd from the system
+test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool, Alertmanager and etcd from the system
 	@$(BIN)/python -m tests.support.servers
-	@for pair in promtool:prometheus etcd:etcd-server; do \
+	@# Tests start their own: what a package started as a service is stopped again.
+	@for pair in promtool:prometheus prometheus-alertmanager:prometheus-alertmanager etcd:etcd-server; do \
 	  command -v $${pair%:*} >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${pair#*:} >/dev/null; \
+	    for unit in $${pair%:*} $${pair#*:}; do systemctl -q disable --now $$unit 2>/dev/null || true; done; \
 	  else echo "$${pair%:*} is not installed: its tests will be skipped" >&2; fi; \
 	done
 
