@@ -13,7 +13,18 @@ import yaml
 from rotator.domain.reasons import Reason
 from rotator.metrics import PHASES, TARGET_STATES
 from tests.support.alerting import (
-    CASES, DASHBOARD, ROOT, RUNBOOKS, SERIES, TARGET_LABELS, Alert, fill_in, find_series, find_unknown_labels, list_queries, load_alerts,
+    CASES,
+    DASHBOARD,
+    ROOT,
+    RUNBOOKS,
+    SERIES,
+    TARGET_LABELS,
+    Alert,
+    fill_in,
+    find_series,
+    find_unknown_labels,
+    list_queries,
+    load_alerts,
     load_panels,
 )  # fmt: skip
 
@@ -116,8 +127,7 @@ def ensure_known(expr: str) -> None:
     assert asked or re.search(r"\bprocess_\w+\{", expr), "it asks for nothing of ours"
     assert asked <= SERIES.keys()
     assert find_unknown_labels(expr) == []
-    for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', expr):
-        ensure_values({label: value for value in values.split("|")}, expr)
+    for label, values in re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"', expr):
         for value in values.split("|"):
             ensure_values({label: value}, expr)
 

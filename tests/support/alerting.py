@@ -68,12 +68,12 @@ def find_series(expr: str) -> set[str]:
 
 def find_unknown_labels(expr: str) -> list[str]:
     """`series{label}` for each label that an expression selects by and that the series has not got."""
-    found = []
-    for series, selectors in re.findall(r"\b(rotator_\w+)\{([^}]*)\}", expr):
-        for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', selectors)):
-            if label not in (*SERIES[series].labels, *TARGET_LABELS, "le"):
-                found.append(f"{series}{{{label}}}")
-    return found
+    return [
+        f"{series}{{{label}}}"
+        for series, selectors in re.findall(r"\b(rotator_\w+)\{([^}]*)\}", expr)
+        for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', selectors))
+        if label not in (*SERIES[series].labels, *TARGET_LABELS, "le")
+    ]
 
 
 TARGET_LABELS = ("job", "instance", "namespace", "pod")
