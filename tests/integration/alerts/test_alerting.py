@@ -97,17 +97,18 @@ def test_somebody_is_told_of_a_key_that_comes_near_its_end(world: World) -> None
     calm = world.stage.add(rotation={"every": "30d", "max_age": "45d"})
     aging = world.stage.add(rotation={"every": "8s", "max_age": "60s", "jitter": "0s"})
     world.stage.control.faults({"operation": "list", "effect": "status", "status": 503})
-    first = aging.key_id
+    try:
+        first = aging.key_id
 
-    wait_until(lambda: world.firing("RotatorKeyExpiring") == [aging.name], 30.0, what="the alert in Alertmanager")
-    (told,) = wait_until(lambda: world.receiver.told("RotatorKeyExpiring"), 10.0, what="the note of it")
-    assert told["labels"] == {"alertname": "RotatorKeyExpiring", "severity": "warning", "job": JOB, "credential": aging.name}
-    assert told["annotations"]["runbook"] == "docs/runbooks/RotatorKeyExpiring.md"
-    assert f"The current key of {aging.name} passes its maximum age in " in told["annotations"]["description"]
-    assert calm.name not in str(world.receiver.notes)
-    assert aging.key_id == first, "it was rotated, so there was nothing to tell"
-
-    world.stage.control.faults()
+        wait_until(lambda: world.firing("RotatorKeyExpiring") == [aging.name], 30.0, what="the alert in Alertmanager")
+        (told,) = wait_until(lambda: world.receiver.told("RotatorKeyExpiring"), 10.0, what="the note of it")
+        assert told["labels"] == {"alertname": "RotatorKeyExpiring", "severity": "warning", "job": JOB, "credential": aging.name}
+        assert told["annotations"]["runbook"] == "docs/runbooks/RotatorKeyExpiring.md"
+        assert f"The current key of {aging.name} passes its maximum age in " in told["annotations"]["description"]
+        assert calm.name not in str(world.receiver.notes)
+        assert aging.key_id == first, "it was rotated, so there was nothing to tell"
+    finally:
+        world.stage.control.faults()
     aging.ask("retry")
     wait_until(lambda: world.receiver.told("RotatorKeyExpiring", "resolved"), 20.0, what="the note that it is over")
 
