@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from rotator.domain.errors import Misconfigured
 from rotator.mcp.clients import get_client
@@ -26,6 +26,7 @@ _WORKLOAD = rf"(deployment|statefulset|daemonset)/{_DNS_NAME}"
 _META_KEY = rf"({_DNS_NAME}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 OWN_PREFIX = "rotator/"
+_SOME = Field(json_schema_extra={"minItems": 1})  # checked by hand: beside a wrong name, pydantic would call the list empty as well
 
 
 def _shaped(pattern: str, what: str) -> AfterValidator:
@@ -47,6 +48,15 @@ def _ensure_selector(value: str) -> str:
     if not value.strip() or not re.fullmatch(r"[-A-Za-z0-9_./=!,() ]+", value):
         raise ValueError("must be a label selector such as team=checkout or 'env in (live,test)'; an empty one would mean every namespace")
     return value.strip()
+
+
+def _is_mapping(value: object) -> str:
+    """So that a mistake in one form is not told as one in each."""
+    return "mapping" if isinstance(value, dict | BaseModel) else "list"
+
+
+def _is_word(value: object) -> str:
+    return "word" if isinstance(value, str) else "list"
 
 
 class NamespaceSelector(BaseModel):
@@ -78,6 +88,12 @@ class ClientDocumentConfig(BaseModel):
         return value
 
 
+Entry = Annotated[
+    Annotated[str, Tag("text")] | Annotated[ClientDocumentConfig, Tag("mapping")],
+    Discriminator(lambda value: "mapping" if _is_mapping(value) == "mapping" else "text"),
+]
+
+
 class KubernetesTargetConfig(BaseModel):
     """A Secret in one or many namespaces of a cluster."""
 
@@ -89,11 +105,14 @@ class KubernetesTargetConfig(BaseModel):
     """The kubeconfig that leads to the cluster; null: the cluster that rotator runs in, as the service account of its pod."""
     context: str | None = None
     """The context of that kubeconfig; null: its current one."""
-    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] | NamespaceSelector
+    namespaces: Annotated[
+        Annotated[tuple[Namespace, ...], _SOME, Tag("list")] | Annotated[NamespaceSelector, Tag("mapping")],
+        Discriminator(_is_mapping),
+    ]
     """The namespaces that get the Secret: a list, or `selector:` for all that carry certain labels."""
     name: SecretName
     """The Secret's name, the same in each namespace."""
-    data: dict[DataKey, str | ClientDocumentConfig] = Field(default={"api_key": "{key}"}, min_length=1)
+    data: dict[DataKey, Entry] = Field(default={"api_key": "{key}"}, min_length=1)
     """The Secret's entries: text with {key}, {key_id} and {endpoint} in it, such as `Bearer {key}` (literal braces are doubled), or
     `client: NAME` for the whole configuration of an MCP client."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -104,7 +123,10 @@ class KubernetesTargetConfig(BaseModel):
     """Take over a Secret that rotator did not write, or an entry of it that somebody else manages."""
     on_removal: Literal["keep", "delete"] = "keep"
     """What `rotator withdraw` may do with the Secret: nothing, or delete it (only our entries, where others have written some)."""
-    restart: Literal["auto", "none"] | Annotated[tuple[Workload, ...], Field(min_length=1)] = "auto"
+    restart: Annotated[
+        Annotated[Literal["auto", "none"], Tag("word")] | Annotated[tuple[Workload, ...], _SOME, Tag("list")],
+        Discriminator(_is_word),
+    ] = "auto"
     """auto: Deployments, StatefulSets and DaemonSets that use the Secret are restarted after a change, and the key counts as in use when no
     pod of before is left. A list of such as `deployment/checkout`: these and no other. none: nothing is restarted."""
     rollout_deadline: Duration = timedelta(minutes=10)
@@ -134,6 +156,8 @@ class KubernetesTargetConfig(BaseModel):
     @field_validator("namespaces", "restart")
     @classmethod
     def _once(cls, value: object) -> object:
+        if value == ():
+            raise ValueError("must name one at least")
         if isinstance(value, tuple) and len(set(value)) != len(value):
             raise ValueError("names something twice")
         return value

@@ -1,0 +1,139 @@
+"""The Kubernetes target's pure parts: settings, and how far a workload is. The rest runs over a real cluster: tests/contract/targets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rotator.targets.kubernetes import KubernetesTargetConfig
+from rotator.targets.kubernetes.memory import Memory
+from rotator.targets.kubernetes.ownership import read_view
+from rotator.targets.kubernetes.rollouts import Rollout, judge
+
+PLACED = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+KEY = "rk_live_abcdefgh"
+GOOD: dict[str, Any] = {"type": "kubernetes", "namespaces": ["shop"], "name": "millimetric"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"namespaces": []}, "must name one at least"),
+        ({"namespaces": ["Shop"]}, "must be the name of a namespace"),
+        ({"namespaces": ["shop", "shop"]}, "names something twice"),
+        ({"namespaces": {"selector": " "}}, "must be a label selector"),
+        ({"namespaces": {"selector": "team=a&limit=1"}}, "must be a label selector"),
+        ({"name": "Milli_metric"}, "must be the name of a Secret"),
+        ({"data": {}}, "at least 1"),
+        ({"data": {"a/b": "{key}"}}, "must be the name of an entry"),
+        ({"data": {"id": "{key_id}"}}, "at least one entry must hold {key}"),
+        ({"data": {"a": "{kye}"}}, "holds {key}"),
+        ({"data": {"a": "{key"}}, "not well formed"),
+        ({"data": {"a": {"client": "vim"}}}, "no MCP client called 'vim'"),
+        ({"restart": "sometimes"}, "'auto' or 'none'"),
+        ({"restart": ["pod/shop"]}, "must be a workload such as"),
+        ({"labels": {"rotator/target": "x"}}, "one of rotator's own"),
+        ({"labels": {"team": "a b"}}, "none that a label may have"),
+        ({"annotations": {"a b": "c"}}, "no name of a label or an annotation"),
+        ({"context": "live"}, "context is one of a kubeconfig"),
+        ({"timeout": "11s"}, "at most 10s"),
+        ({"poll": "0s"}, "a second at least"),
+        ({"watches": 201}, "200"),
+        ({"adopted": True}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_setting_is_one_mistake_and_says_what_is_right(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        KubernetesTargetConfig.model_validate({**GOOD, **settings})
+    assert len(caught.value.errors()) == 1
+    assert said in str(caught.value)
+
+
+def pod(made: timedelta, key: str = "", **fields: Any) -> dict[str, Any]:
+    when = (PLACED + made).isoformat().replace("+00:00", "Z")
+    metadata = {"name": "shop-1", "creationTimestamp": when, "annotations": {"rotator/key-id": key} if key else {}, **fields}
+    return {"metadata": metadata, "status": {"phase": "Running"}}
+
+
+def deployment(*, key: str = KEY, status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"annotations": {"rotator/key-id": key} if key else {}}, "spec": {}}
+    whole = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, **(status or {})}
+    return {"metadata": {"generation": 1}, "spec": {"replicas": 1, "template": template, **spec}, "status": whole}
+
+
+RESTART = Rollout("w", restart=True, reason="must be restarted")
+BEFORE, AFTER = timedelta(minutes=-1), timedelta(minutes=1)
+LATE = {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "pods", "late", "expected"),
+    [
+        (deployment(), [pod(AFTER, KEY)], False, Rollout("w")),
+        (deployment(), [pod(BEFORE, KEY)], False, Rollout("w")),
+        (deployment(key=""), [pod(AFTER)], True, Rollout("w")),
+        (deployment(key=""), [pod(BEFORE)], False, RESTART),
+        (
+            deployment(key="rk_live_formerxx"),
+            [pod(BEFORE, "rk_live_formerxx")],
+            False,
+            Rollout("w", restart=True, reason="must be restarted"),
+        ),
+        (deployment(), [pod(BEFORE), pod(AFTER, KEY)], False, Rollout("w", reason="1 pod of before going")),
+        (deployment(), [pod(BEFORE, deletionTimestamp="x"), pod(AFTER, KEY)], False, Rollout("w", reason="1 pod of before going")),
+        (deployment(status={"observedGeneration": 0}), [], False, Rollout("w", reason="its controller has not seen the restart yet")),
+        (deployment(status={"updatedReplicas": 0}), [], False, Rollout("w", reason="0 of 1 pods updated, 1 ready")),
+        (deployment(status={"readyReplicas": 0}), [], False, Rollout("w", reason="1 of 1 pods updated, 0 ready")),
+        (deployment(status={"replicas": 2}), [], False, Rollout("w", reason="1 more than the 1 that are wanted")),
+        (
+            deployment(status={"readyReplicas": 0}),
+            [],
+            True,
+            Rollout("w", reason="1 of 1 pods updated, 0 ready, the rollout deadline has passed", stuck=True),
+        ),
+        (
+            deployment(status={"readyReplicas": 0, **LATE}),
+            [],
+            False,
+            Rollout("w", reason="1 of 1 pods updated, 0 ready, it makes no progress (ProgressDeadlineExceeded)", stuck=True),
+        ),
+        (deployment(replicas=0, status={"replicas": 0, "updatedReplicas": 0, "readyReplicas": 0}), [], False, Rollout("w")),
+        # What is paused, or rolls by hand, and has no pod of before is no problem.
+        (deployment(paused=True), [pod(AFTER, KEY)], False, Rollout("w")),
+        (deployment(updateStrategy={"type": "OnDelete"}), [pod(AFTER)], False, Rollout("w")),
+    ],
+)
+def test_how_far_a_workload_is(found: Any, pods: Any, late: bool, expected: Rollout) -> None:
+    assert judge("w", found, pods, KEY, PLACED, late) == expected
+
+
+def test_a_pod_of_the_same_second_may_have_read_the_former_key() -> None:
+    assert judge("w", deployment(key=""), [pod(timedelta(0))], KEY, PLACED, late=False).restart
+    assert not judge("w", deployment(key=""), [pod(timedelta(seconds=1))], KEY, PLACED, late=False).restart
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_ended_works_with_nothing(phase: str) -> None:
+    ended = {**pod(BEFORE), "status": {"phase": phase}}
+    assert judge("w", deployment(), [ended], KEY, PLACED, late=False) == Rollout("w")
+
+
+def test_what_is_remembered_never_gets_older() -> None:
+    memory = Memory()
+
+    def view(version: str) -> Any:
+        return read_view({"metadata": {"uid": "u", "resourceVersion": version}})
+
+    assert memory.keep("a", "x", view("9"))
+    assert not memory.keep("a", "x", view("9"))
+    assert memory.keep("a", "x", view("10"))
+    assert not memory.keep("a", "x", view("9")), "an event that comes after the answer to a write"
+    found = memory.find("a", "x")
+    assert found is not None
+    assert found.version == "10"
+    assert memory.forget("a", "x")
+    assert not memory.forget("a", "x")
+    assert memory.find("a", "x") is None
