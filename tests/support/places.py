@@ -20,7 +20,8 @@ from tests.support.aws import ENVIRON, REGION, get_moto, run_cli
 from tests.support.aws_fake import Call, FakeServer
 from tests.support.cutting import CuttingProxy
 from tests.support.daemon import Document, Site
-from tests.support.vault import VaultServer, get_vault, start_dev_vault
+from tests.support.servers import VAULT, get_program
+from tests.support.vault import VaultServer, start_dev_vault
 
 FIELD = "api_key"
 MOUNT = "secret"
@@ -127,7 +128,7 @@ class VaultPlace:
         values = self.server.address, self.server.root
         environ = {name: value for both, value in zip(names, values, strict=True) for name in both}
         done = subprocess.run(
-            [str(get_vault()), *words],
+            [str(get_program(VAULT)), *words],
             env={**environ, "PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent"},
             input=stdin,
             capture_output=True,
