@@ -33,16 +33,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The API's port: the configuration's, or rotator's default. */}}
 {{- define "rotator.port" -}}
-{{- dig "server" "port" 8700 .Values.config | default 8700 | int -}}
+{{- get (.Values.config.server | default dict) "port" | default 8700 | int -}}
 {{- end -}}
 
 {{/* The metrics' own port; empty where there is none. */}}
 {{- define "rotator.metricsPort" -}}
-{{- with dig "metrics" "port" 0 .Values.config -}}
-{{- int . -}}
-{{- else -}}
-{{- if .Values.metrics.enabled }}{{ int .Values.metrics.port }}{{ end -}}
-{{- end -}}
+{{- $own := .Values.metrics.enabled | ternary .Values.metrics.port "" -}}
+{{- get (.Values.config.metrics | default dict) "port" | default $own -}}
 {{- end -}}
 
 {{/* Whether the process reads the service account's token: for the cluster's API, or to sign in somewhere with it. */}}
@@ -83,7 +80,7 @@ capabilities:
 {{/* What one Kubernetes target must be allowed to do, and no more: what `rotator check --live` asks for, rule by rule. */}}
 {{- define "rotator.rules" -}}
 {{- $bySelector := kindIs "map" .namespaces -}}
-{{- $watches := gt (int (dig "watches" 20 .)) 0 -}}
+{{- $watches := gt (int (hasKey . "watches" | ternary .watches 20)) 0 -}}
 {{- $verbs := list "get" "create" "patch" -}}
 {{- if and $watches (not $bySelector) }}{{ $verbs = append $verbs "watch" }}{{ end -}}
 {{- if eq (.on_removal | default "keep") "delete" }}{{ $verbs = append $verbs "delete" }}{{ end -}}
@@ -129,7 +126,7 @@ capabilities:
 {{- if regexMatch "(rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}" (toJson .Values) -}}
 {{- fail "the values hold a full Millimetric key: take it out, treat it as leaked, and keep keys in a store" -}}
 {{- end -}}
-{{- with dig "server" "bind" "" .Values.config -}}
+{{- with get (.Values.config.server | default dict) "bind" -}}
 {{- if or (hasPrefix "127." .) (has . (list "localhost" "::1")) -}}
 {{- fail (printf "config.server.bind: %s cannot be reached by the pod's probes: leave it out" .) -}}
 {{- end -}}
