@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from tests.support.charts import CHART, FORMER, ROOT, Helm
+from tests.support.charts import CHART, FORMER, ROOT, SCENARIOS, Helm
 
 
 def load(name: str) -> ModuleType:
@@ -63,3 +64,19 @@ def test_the_former_version_is_an_archive_of_ours(tmp_path: Path) -> None:
     assert package.get_file_name(tmp_path / "rotator") == FORMER.name
     assert package.pack(tmp_path / "rotator") == FORMER.read_bytes(), "made by chart_package.py, and nothing changed since"
     assert package.get_file_name(CHART) != FORMER.name
+
+
+def test_the_page_shows_the_minimal_values_and_names_every_scenario() -> None:
+    page = (ROOT / "docs" / "kubernetes-install.md").read_text()
+    minimal = (CHART / "scenarios" / "minimal.yaml").read_text()
+    shown = "".join(line for line in minimal.splitlines(keepends=True) if not line.startswith("#"))
+    assert f"```yaml\n{shown}```" in page
+    named = re.findall(r"^\| \[(\w+\.yaml)\]", page, re.MULTILINE)
+    assert sorted(named) == [file.name for file in SCENARIOS]
+
+
+def test_the_page_names_every_verb_that_is_granted() -> None:
+    table = (ROOT / "docs" / "kubernetes-install.md").read_text().split("## What it is allowed to do")[1].split("\n## ")[0]
+    granted = set(re.findall(r'"(get|create|patch|watch|delete|list)"', (CHART / "templates" / "_helpers.tpl").read_text()))
+    assert granted > {"get", "create", "patch"}
+    assert all(f"`{verb}`" in table for verb in granted | {"list"})
