@@ -113,5 +113,5 @@ def running_pod(site: InstalledSite) -> Iterator[DaemonProcess]:
 
 def find_key_in(cluster: Cluster, namespace: str, name: str = "millimetric") -> str | None:
     """What the Secret's entry `api_key` holds; None where there is none."""
-    found = cluster.find_secret(namespace, name)
-    return base64.b64decode(found["data"]["api_key"]).decode() if found is not None else None
+    value = ((cluster.find_secret(namespace, name) or {}).get("data") or {}).get("api_key")
+    return base64.b64decode(value).decode() if value is not None else None

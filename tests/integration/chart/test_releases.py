@@ -13,6 +13,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 
+from rotator.domain.secret import Secret
 from tests.support.charts import CHART, FORMER, Helm
 from tests.support.daemon import wait_until
 from tests.support.kubernetes import Cluster
@@ -188,6 +189,21 @@ def test_a_permission_taken_away(one_release: Release, cluster: Cluster, sandbox
     assert done.returncode == 0, done.stderr
     assert find_key_in(cluster, place, NAME) is not None
     assert len(sandbox.control.list()) == 1
+
+
+def test_workloads_are_restarted_with_the_account_s_rights(one_release: Release, cluster: Cluster, sandbox: SandboxProcess) -> None:
+    place = cluster.namespace()
+    one_release.install(adapt_alone(sandbox, place))
+    site = build_site(one_release, sandbox)
+    with running_pod(site):
+        wait_until(lambda: find_key_in(cluster, place, NAME), what="the first key in the Secret")
+        spec = {"containers": [{"name": "web", "image": "web", "envFrom": [{"secretRef": {"name": NAME}}]}]}
+        web = cluster.workload(place, "web", spec)
+        cluster.wait_ready(web)
+        before = {pod["metadata"]["uid"] for pod in cluster.pods(place, "web")}
+        key = Secret(rotate(site, cluster, place)).key_id
+        assert str(key) in cluster.call("GET", web)["spec"]["template"]["metadata"]["annotations"].values()
+        wait_until(lambda: not before & {pod["metadata"]["uid"] for pod in cluster.pods(place, "web")}, what="the end of the old pod")
 
 
 def test_a_namespace_that_comes_later(one_release: Release, cluster: Cluster, sandbox: SandboxProcess) -> None:
