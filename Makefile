@@ -6,8 +6,17 @@ READY := $(VENV)/.ready
 CLIENTS := tests/clients/node_modules/.ready
 WORKERS ?= 2
 
+# The image: docs/image.md. ENGINE may carry options of its own, BUILD_FLAGS those of its build command.
+ENGINE ?= $(shell command -v buildah >/dev/null 2>&1 && echo buildah || echo docker)
+ENGINE_NAME := $(notdir $(firstword $(ENGINE)))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= rotator:$(VERSION)
+SOURCE ?= unknown
+BUILD_FLAGS ?=
+INSIDE := /opt/rotator/bin/python -I -B -
+
 .DEFAULT_GOAL := help
-.PHONY: help test-servers demo test check unit model-long bench chart-readme chart-package lock clean
+.PHONY: help image image-report test-servers demo test check unit model-long bench chart-readme chart-package lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,9 +42,9 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
-test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool and etcd from the system
+test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool, etcd, buildah and debootstrap from the system
 	@$(BIN)/python -m tests.support.servers
-	@for pair in promtool:prometheus etcd:etcd-server; do \
+	@for pair in promtool:prometheus etcd:etcd-server buildah:buildah debootstrap:debootstrap; do \
 	  command -v $${pair%:*} >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${pair#*:} >/dev/null; \
 	  else echo "$${pair%:*} is not installed: its tests will be skipped" >&2; fi; \
@@ -43,6 +52,21 @@ test-servers: $(READY) ## what tests need besides: servers found or built with G
 
 test: check test-servers $(CLIENTS) ## everything: check, model check, contracts, sandbox, server, daemons killed and raced, real MCP clients
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo
+
+image: ## the container image, with buildah or docker; BASE=… names another base
+	@epoch=$$(git log -1 --format=%ct 2>/dev/null || echo 1577836800); \
+	revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown)$$(git diff --quiet HEAD 2>/dev/null || echo -dirty); \
+	$(ENGINE) build $(if $(filter buildah,$(ENGINE_NAME)),--format docker --timestamp $$epoch) --tag $(IMAGE) \
+	  $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg SOURCE_DATE_EPOCH=$$epoch --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$revision --build-arg SOURCE=$(SOURCE) $(BUILD_FLAGS) .
+
+image-report: ## what the image holds, and how large it is
+ifeq ($(ENGINE_NAME),buildah)
+	@made=$$($(ENGINE) from --pull-never $(IMAGE)) && trap "$(ENGINE) rm $$made >/dev/null" EXIT && \
+	$(ENGINE) run --user 0 $$made -- $(INSIDE) <packaging/image_report.py
+else
+	@$(ENGINE) run --rm --interactive --read-only --user 0 --entrypoint $(firstword $(INSIDE)) $(IMAGE) $(wordlist 2,9,$(INSIDE)) <packaging/image_report.py
+endif
 
 model-long: $(READY) ## the model check's long tier (minutes to an hour); its result stands in docs/model-check.md
 	$(BIN)/python -m tests.model --long
@@ -59,6 +83,7 @@ chart-package: $(READY) ## the chart as an archive in dist/, the same bytes each
 lock: $(READY) ## pin all dependencies anew, with hashes and without hosts
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras -o requirements/runtime.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean: ## remove what make made
 	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from types import FrameType
 import structlog
 
 _TICK = 2.0
+_STRAY = 60.0
+"""Seconds for which an ended child is left to whoever started it: each program that we start is waited for sooner."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,36 @@ class Service:
 
 
 @dataclass(slots=True)
+class Strays:
+    """Takes note of the end of processes that nobody else does.
+
+    A container's first process inherits every process whose parent ended, such as what a program of the user's left behind. Without this
+    each would hold its place in the process table after its end, as long as the daemon runs.
+    """
+
+    _seen: dict[int, float] = field(default_factory=dict)
+
+    def reap(self, now: float) -> None:
+        """Call it again and again; `now` is monotonic. Does nothing but in a container's first process."""
+        if os.getpid() != 1:
+            return
+        self._seen = {pid: self._seen.get(pid, now) for pid in _gather_ended_children()}
+        for pid, since in self._seen.items():
+            if now - since >= _STRAY:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+
+def _gather_ended_children() -> Iterator[int]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            # The name, in parentheses, may hold anything; behind it stand the state and the parent.
+            state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if state == "Z" and parent == str(os.getpid()):
+                yield int(entry.name)
+
+
+@dataclass(slots=True)
 class Daemon:
     """Runs services until a signal. SIGHUP, or a change of a watched file, asks for a reload."""
 
@@ -49,6 +82,7 @@ class Daemon:
     every_tick: Callable[[], object]
     watched: Path | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
+    _strays: Strays = field(default_factory=Strays)
     _reload_asked: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
 
@@ -75,6 +109,7 @@ class Daemon:
             self._awake.wait(_TICK)
             self._awake.clear()
             self.every_tick()
+            self._strays.reap(monotonic())
             if self._reload_asked.is_set() and not self.stopping.is_set():
                 self._reload_asked.clear()
                 self.reload()
@@ -89,7 +124,7 @@ class Daemon:
         self.stopping.set()
         self._awake.set()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         def on_stop(number: int, _frame: FrameType | None) -> None:
             log.info("stopping", action="stopping", signal=signal.Signals(number).name)

@@ -82,7 +82,7 @@ capabilities:
 {{- $bySelector := kindIs "map" .namespaces -}}
 {{- $watches := gt (int (hasKey . "watches" | ternary .watches 20)) 0 -}}
 {{- $verbs := list "get" "create" "patch" -}}
-{{- if and $watches (not $bySelector) }}{{ $verbs = append $verbs "watch" }}{{ end -}}
+{{- if and $watches (not $bySelector) }}{{ $verbs = concat $verbs (list "list" "watch") }}{{ end -}}
 {{- if eq (.on_removal | default "keep") "delete" }}{{ $verbs = append $verbs "delete" }}{{ end -}}
 {{- $restart := .restart | default "auto" -}}
 {{- if $bySelector }}

@@ -1,7 +1,4 @@
-"""Completes credential names from the running daemon: within half a second, or quietly not at all.
-
-Speaks HTTP itself, with the standard library: the client that commands use takes longer to import than a person waits for a completion.
-"""
+"""Completes credential names from the running daemon: within half a second, or quietly not at all."""
 
 from __future__ import annotations
 
@@ -55,15 +52,8 @@ def _gather(found: list[str], state_dir: object, environ: Mapping[str, str]) -> 
 
 def _fetch_names(url: str, token: str) -> list[str]:
     import json
-    from http.client import HTTPConnection, HTTPSConnection
-    from urllib.parse import urlsplit
 
-    parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=WITHIN)
-    try:
-        connection.request("GET", f"{parts.path.rstrip('/')}/api/v1/credentials", headers={"Authorization": f"Bearer {token}"})
-        answer = json.loads(connection.getresponse().read(4_000_000))
-    finally:
-        connection.close()
-    return sorted(str(row["name"]) for row in answer["credentials"])
+    from rotator.cli.connection import fetch_plainly
+
+    _, body = fetch_plainly(url, "/api/v1/credentials", {"Authorization": f"Bearer {token}"}, WITHIN)
+    return sorted(str(row["name"]) for row in json.loads(body)["credentials"])

@@ -1,4 +1,4 @@
-"""Finds the running daemon: `ROTATOR_URL` and `ROTATOR_TOKEN`, else what it wrote into its state folder. Sends nothing by itself."""
+"""Finds the running daemon: `ROTATOR_URL` and `ROTATOR_TOKEN`, else what it wrote into its state folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rotator.domain.reasons import Reason
 if TYPE_CHECKING:
     from rotator.remote.daemon import DaemonClient
 
-__all__ = ["Address", "NoDaemon", "daemon", "find_address", "find_state_dir"]
+__all__ = ["Address", "NoDaemon", "daemon", "fetch_plainly", "find_address", "find_state_dir"]
 
 
 class NoDaemon(RotatorError):
@@ -68,6 +68,25 @@ def find_address(option: Path | None, environ: Mapping[str, str]) -> Address:
     if not isinstance(found, str) or not found or not token:
         raise NoDaemon(f"{folder} does not say where the daemon is: {_ways(folder)}")
     return Address(found, token, f"the state folder {folder}")
+
+
+def fetch_plainly(url: str, path: str, headers: Mapping[str, str], within: float) -> tuple[int, bytes]:
+    """GET with the standard library alone, where importing the client that commands use would take longer than the answer may.
+
+    `within`: seconds for each read. The status and at most 4 MB. Raises `OSError` and `http.client.HTTPException`.
+    """
+    from http.client import HTTPConnection, HTTPSConnection
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=within)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}{path}", headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read(4_000_000)
+    finally:
+        connection.close()
 
 
 def _ways(folder: Path) -> str:

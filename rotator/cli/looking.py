@@ -1,4 +1,4 @@
-"""`status`, `plan`, `history`: ask the daemon, print. They change nothing."""
+"""`status`, `plan`, `history`, `health`: ask the daemon, print. They change nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rotator.cli.completion import complete_credential
-from rotator.cli.connection import daemon
+from rotator.cli.connection import NoDaemon, daemon, fetch_plainly, find_address
 from rotator.cli.context import Options, pass_options, uses_daemon
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _any = click.argument("credentials", metavar="[CREDENTIAL]...", nargs=-1, shell_complete=complete_credential)
 _STEPS_PER_ROTATION = 20
+_HEALTHY_WITHIN = 5.0
 
 
 @click.command(epilog="\b\nExamples:\n  rotator status\n  rotator status checkout-read -v\n  rotator status --json --exit-code\n")
@@ -64,6 +65,31 @@ def plan(options: Options, credentials: Sequence[str]) -> int:
         from rotator.cli.present.plan import build_plans
 
         print_blocks(build_plans(plans, datetime.now(UTC)))
+    return 0
+
+
+@click.command(epilog="\b\nExample:\n  rotator health\n")
+@uses_daemon
+@pass_options
+def health(options: Options) -> int:
+    """Say whether the daemon is alive, as the health check of a container asks: exits 0, or 5 when nothing answers.
+
+    Whether it can do its work too, part by part, is what `/readyz` answers.
+    """
+    import os
+    from http import HTTPStatus
+    from http.client import HTTPException
+
+    from rotator.cli.output import print_json
+
+    address = find_address(options.state_dir, os.environ)
+    try:
+        status, _ = fetch_plainly(address.url, "/healthz", {}, _HEALTHY_WITHIN)
+    except (OSError, HTTPException) as problem:
+        raise NoDaemon(f"no daemon answers at {address.url} ({type(problem).__name__}), which comes from {address.source}") from None
+    if status != HTTPStatus.OK:
+        raise NoDaemon(f"what answers at {address.url} is no healthy daemon (HTTP {status}); it comes from {address.source}")
+    print_json({"alive": True, "url": address.url}) if options.json else click.echo(f"alive at {address.url}")
     return 0
 
 

@@ -23,6 +23,7 @@ SECTIONS = MappingProxyType(
             "status": Entry("rotator.cli.looking", "status", "Show every credential, its key and who is behind."),
             "plan": Entry("rotator.cli.looking", "plan", "Say what would happen now and next; change nothing."),
             "history": Entry("rotator.cli.looking", "history", "Show rotations and their steps; --verify the audit trail."),
+            "health": Entry("rotator.cli.looking", "health", "Say whether the daemon is alive, for a container's health check."),
         },
         "Act": {
             "rotate": Entry("rotator.cli.rotating", "rotate", "Replace a credential's key now."),

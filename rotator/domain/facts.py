@@ -151,6 +151,8 @@ class TargetFact:
     problem: Reason | None = None
     retry_at: datetime | None = None
     """not before then, after a failed delivery"""
+    stuck: str = ""
+    """why its consumers will not come to use the key without a person; empty: they do, or are on the way"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,8 @@ class Observation:
     """the problem in a sentence, with what to do"""
     stuck: bool = False
     """the key is placed, and its consumers will not come to use it without a person; `text` says why"""
+    remembered: bool = False
+    """from memory that the target keeps up to date, not asked for now: too little to end a key on"""
 
 
 @runtime_checkable
@@ -241,8 +243,8 @@ class Target(Protocol):
     def activation(self) -> str:
         """When consumers work with a delivered key: `now`, `reconnect` or `restart` (R19)."""
 
-    def observe(self, credential: str) -> Observation:
-        """What is there now. Reads only. Raises `Unreachable`."""
+    def observe(self, credential: str, *, fresh: bool = False) -> Observation:
+        """What is there. Reads only; `fresh`: from the place itself, whatever the target remembers. Raises `Unreachable`."""
 
     def deliver(self, delivery: Delivery, seen: Observation) -> Observation:
         """Bring the target to the delivery's key; leaves it untouched where it already holds it.
@@ -252,6 +254,12 @@ class Target(Protocol):
 
     def check(self, credential: str) -> None:
         """Preflight, a dry run: raises what a delivery would raise now."""
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """From now on call `changed`, from any thread, when somebody else may have changed what is here; until `close`."""
+
+    def close(self) -> None:
+        """End what `follow` began; harmless otherwise. A thread that waits for an answer may end a little later."""
 
     def find_access(self, credential: str) -> Access:
         """What the target's own permissions lack for deliveries. Changes nothing. Raises `Unreachable`."""

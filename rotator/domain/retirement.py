@@ -23,7 +23,7 @@ from rotator.domain.decisions import (
     Revoke,
     Wait,
 )
-from rotator.domain.facts import AtDeadline, Facts, Retirement, Verdict, WithoutReplacement
+from rotator.domain.facts import AtDeadline, Facts, Level, Retirement, Verdict, WithoutReplacement
 from rotator.domain.keys import KeyId
 from rotator.domain.reasons import Reason
 from rotator.domain.record import KeyEntry, Stage
@@ -183,20 +183,29 @@ def receipts(facts: Facts, entry: KeyEntry, now: datetime) -> Decision | None:
         return None
     names = tuple(t.name for t in late)
     placed = not behind(facts, now, settled=False)
-    settling = [at for t in late if (at := settles_at(facts, t)) is not None]
+    settling = [at for t in late if t.best_level is not Level.IN_USE and (at := settles_at(facts, t)) is not None]
+    settles = placed and len(settling) == len(late)
     since = retired_since(facts, entry)
     deadline = since + facts.policy.overlap_max if since is not None else None
     if deadline is not None and now >= deadline:
         if facts.policy.at_deadline is AtDeadline.REVOKE:
             return None
-        if not placed:
+        if not settles:
             return Park(
                 Reason.CONSUMERS_BEHIND,
                 f"overlap.max has passed and {', '.join(names)} still lack(s) the new key: the old key {entry.key_id} lives on; "
                 "mend the target, make it `required: false`, or set `at_deadline: revoke`",
                 names=names,
             )
-    if placed and settling:
+    stuck = tuple(t for t in late if t.stuck)
+    if stuck:
+        return Park(
+            Reason.CONSUMERS_BEHIND,
+            f"{'; '.join(f'{t.name}: {t.stuck}' for t in stuck)}: the old key {entry.key_id} lives on until that is mended",
+            until=deadline,
+            names=tuple(t.name for t in stuck),
+        )
+    if settles:
         return Wait(Reason.SETTLING, max(settling), names)
     return Wait(Reason.TARGETS_BEHIND, deadline, names)
 

@@ -156,6 +156,11 @@ class Look:
         return {name: observation for name, (observation, _) in self.sight.targets.items() if observation is not None}
 
     @property
+    def is_remembered(self) -> bool:
+        """Whether a target answered from memory."""
+        return any(observation.remembered for observation in self.observations.values())
+
+    @property
     def problems(self) -> Mapping[str, str]:
         """Target → what is wrong with it, in words."""
         return {name: text for name, (_, text) in self.sight.targets.items() if text}
@@ -176,10 +181,10 @@ class Observer:
     find_credential: Callable[[str], Credential | None]
     find_issuer: Callable[[str], Issuer | None] = lambda _name: None
 
-    def look(self, credential: Credential) -> Look:
-        """Gather the facts about one credential."""
+    def look(self, credential: Credential, *, fresh: bool = False) -> Look:
+        """Gather the facts about one credential. `fresh`: from the targets themselves, whatever they remember."""
         known = self.journal.recall(credential.name)
-        sight = self._see(credential, known)
+        sight = self._see(credential, known, fresh=fresh)
         look = self._build(credential, known, sight)
         look = replace(look, facts=replace(look.facts, held_elsewhere=self._held_elsewhere(credential, look.facts)))
         return replace(look, unwritten=_taught(look))
@@ -191,8 +196,8 @@ class Observer:
         facts = replace(again.facts, held_elsewhere=look.facts.held_elsewhere)
         return replace(again, facts=facts, known=look.known, unwritten=unwritten)
 
-    def _see(self, credential: Credential, known: Recollection) -> Sight:
-        seen = {bound.name: self._observe(credential, bound) for bound in credential.targets}
+    def _see(self, credential: Credential, known: Recollection, *, fresh: bool) -> Sight:
+        seen = {bound.name: self._observe(credential, bound, fresh=fresh) for bound in credential.targets}
         try:
             holding = credential.store.read(credential.path)
         except RotatorError as problem:
@@ -229,9 +234,9 @@ class Observer:
         revocable = frozenset(entry.key_id for entry in ending_keys(facts) if self._can_revoke(credential, entry))
         return Look(credential, replace(facts, revocable=revocable), known, sight, placements, ())
 
-    def _observe(self, credential: Credential, bound: BoundTarget) -> tuple[Observation | None, str]:
+    def _observe(self, credential: Credential, bound: BoundTarget, *, fresh: bool) -> tuple[Observation | None, str]:
         try:
-            observation = bound.target.observe(credential.name)
+            observation = bound.target.observe(credential.name, fresh=fresh)
         except RotatorError as problem:
             return None, str(problem)
         return observation, observation.text
@@ -391,6 +396,7 @@ def _target_fact(bound: BoundTarget, observation: Observation | None, placement:
         settle=bound.settle,
         problem=observation.problem if observation is not None else None,
         retry_at=placement.retry_at,
+        stuck=observation.text if observation is not None and observation.stuck else "",
     )
 
 

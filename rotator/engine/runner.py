@@ -136,6 +136,10 @@ class Runner:
             if action is None or tally.is_full():
                 return self._rest(look, decisions, now, tally, again=action is not None)
             step = STEPS[type(action)]
+            if step.fresh and look.is_remembered:
+                self._write(look)
+                look, carried = self.observer.look(look.credential, fresh=True), False
+                continue
             if carried and (asked or step.reach is Reach.EFFECT):
                 # One question a hold, so that operators never wait for two; and an effect is decided on a look of its own.
                 self._write(look)

@@ -6,7 +6,7 @@ Atomic, 0600, conditional on what was read. It delivers and reads back; it never
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class FileTarget:
         """A file can't tell who reads it."""
         return Level.PLACED
 
-    def observe(self, credential: str) -> Observation:
+    def observe(self, credential: str, *, fresh: bool = False) -> Observation:  # noqa: ARG002  # a file is always read
         """The key in the file, if any, and whether one may be written there."""
         state = read_state(self.path)
         try:
@@ -112,6 +112,12 @@ class FileTarget:
         observation = self.observe(credential)
         if observation.problem is not None:
             raise Refused(f"target {self.name}: {observation.text}", reason=observation.problem)
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Nobody tells of changes to a file: it is looked at after a delivery, and every now and then."""
+
+    def close(self) -> None:
+        """Nothing was begun."""
 
     def find_access(self, credential: str) -> Access:  # noqa: ARG002  # the port's signature
         """A file has no permissions but those that `check` looks at."""

@@ -21,5 +21,7 @@ class TargetSurroundings:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     home: Path = field(default_factory=Path.home)
     platform: str = "linux"
+    shared: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
+    """what targets of one kind have in common, such as a connection; as many as are built together share it"""
     observe: Callable[[str, str, str, float], None] | None = None
     """told of each remote call: (remote, operation, outcome, seconds)"""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -46,6 +47,8 @@ class Runtime:
     operations: Operations
     loaded_text: str = field(default="", repr=False)
     readiness: Readiness | None = None
+    following: bool = False
+    """whether targets tell of changes"""
     rejected: str = ""
     """what is wrong with the configuration on disk, while an older one is in force"""
 
@@ -53,6 +56,24 @@ class Runtime:
         """Let every store's reads say whether it answers."""
         self.readiness = readiness
         self.engine.set_credentials(_watched(self.engine.credentials, readiness))
+
+    def follow(self) -> None:
+        """From now on every target may wake whom it serves."""
+        self.following = True
+        for name, target in self.parts.targets.items():
+            users = [c.name for c in self.parts.credentials.values() if any(bound.name == name for bound in c.targets)]
+            if users:
+                target.follow(partial(self._wake, users))
+
+    def unfollow(self) -> None:
+        """Targets wake nobody any more."""
+        self.following = False
+        for target in self.parts.targets.values():
+            target.close()
+
+    def _wake(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.engine.wake(name)
 
     def reload(self) -> bool:
         """Read the configuration again; True if it changed. A bad one is reported and the old one stays."""
@@ -76,7 +97,11 @@ class Runtime:
         if self.readiness is not None:
             for name in self.parts.stores.keys() - parts.stores.keys():
                 self.readiness.forget(f"store:{name}")
+        following = self.following
+        self.unfollow()
         self.settings, self.parts, self.loaded_text = loaded.settings, parts, text
+        if following:
+            self.follow()
         log.info("configuration reloaded", action="reload", credentials=len(parts.credentials), needs_restart=fixed)
         return True
 

@@ -69,9 +69,11 @@ def build_prober(settings: Settings, clock: Clock, observe: RemoteObserver) -> P
 
 def build_targets(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver | None = None) -> dict[str, Target]:
     """The configured targets by name."""
+    shared: dict[object, object] = {}
+    environ, home = dict(os.environ), Path.home()
 
     def surround(name: str) -> TargetSurroundings:
-        return TargetSurroundings(name, settings.installation, state_dir, clock, dict(os.environ), Path.home(), sys.platform, observe)
+        return TargetSurroundings(name, settings.installation, state_dir, clock, environ, home, sys.platform, shared, observe)
 
     return {name: config.build(surround(name)) for name, config in settings.targets.items()}
 

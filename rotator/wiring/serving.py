@@ -42,6 +42,7 @@ def serve(runtime: Runtime, wakeups: Wakeups) -> None:
     services = [
         Service("engine", runtime.engine.start, runtime.engine.stop),
         Service("scheduler", wakeups.start, wakeups.stop),
+        Service("targets", runtime.follow, runtime.unfollow),
         Service("polling", polling.start, polling.stop),
         Service("server", start_server, stop_server),
     ]

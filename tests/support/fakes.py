@@ -22,7 +22,7 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import Conflict, Refused, Unreachable
 from rotator.domain.facts import Level, Policy, Verdict
 from rotator.domain.keys import PUBLISHED_TOOLS, KeyId, Kind
-from rotator.domain.ports import Abilities, Answer, Clock, Delivery, Issued, ListedKey, MintOrder, Observation, Store
+from rotator.domain.ports import Abilities, Access, Answer, Clock, Delivery, Issued, ListedKey, MintOrder, Observation, Store
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
 from rotator.domain.timing import Schedule
@@ -187,6 +187,9 @@ class FakeTarget:
         self.refuses = False
         self.held: dict[str, Observation] = {}
         self.deliveries: list[KeyId] = []
+        self.looks: list[bool] = []
+        """whether each look was to be a fresh one"""
+        self.followers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     @property
@@ -197,8 +200,9 @@ class FakeTarget:
     def activation(self) -> str:
         return self._activation
 
-    def observe(self, credential: str) -> Observation:
+    def observe(self, credential: str, *, fresh: bool = False) -> Observation:
         self._ensure_there()
+        self.looks.append(fresh)
         return self.held.get(credential, Observation("absent", level=self._best_level))
 
     def deliver(self, delivery: Delivery, seen: Observation) -> Observation:
@@ -218,6 +222,15 @@ class FakeTarget:
 
     def check(self, credential: str) -> None:  # noqa: ARG002
         self._ensure_there()
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        self.followers.append(changed)
+
+    def close(self) -> None:
+        self.followers.clear()
+
+    def find_access(self, credential: str) -> Access:  # noqa: ARG002
+        return Access()
 
     def preview(self, delivery: Delivery) -> str:
         self._ensure_there()

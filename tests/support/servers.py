@@ -87,12 +87,13 @@ HELM4 = Server("helm4", "helm.sh/helm/v4", {"helm": "helm.sh/helm/v4/cmd/helm"})
 SERVERS: Mapping[str, Server] = {s.name: s for s in (VAULT, KUBERNETES, KWOK, HELM3, HELM4)}
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where what takes long to make is kept."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "rotator-tests"
 
 
-_CACHE = _cache_folder()
+_CACHE = cache_folder()
 
 
 def find_program(server: Server, program: str = "") -> Path:
@@ -141,7 +142,7 @@ def _build_once(server: Server) -> Path:
     with (_CACHE / f"{server.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_whole(server):
-            _say(f"building {', '.join(server.programs)} {server.version}: minutes, once")
+            say(f"building {', '.join(server.programs)} {server.version}: minutes, once")
             _build(server, folder)
             _remove_others(server)
     return folder
@@ -186,7 +187,8 @@ def _remove_others(server: Server) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell whoever waits, whatever captures the output."""
     with contextlib.suppress(OSError):
         assert sys.__stderr__ is not None  # the real one: tests capture theirs, and somebody waits
         sys.__stderr__.write(f"{text}\n")
@@ -257,7 +259,7 @@ def build_ahead(names: Sequence[str]) -> int:
             where = find_program(server)
         except MissingProgram as problem:
             missing += 1
-            _say(f"{problem}: the tests that need it will be skipped")
+            say(f"{problem}: the tests that need it will be skipped")
         else:
             sys.stdout.write(f"{server.name}: {where}\n")
     return missing

@@ -35,6 +35,8 @@ class Step:
     reach: Reach = Reach.EFFECT
     plan: Callable[[Work, Any], Lines] | None = None
     """lines that are written with the intent"""
+    fresh: bool = False
+    """decided on what targets hold now, never on what they remember: a key ends by it"""
 
 
 STEPS: Mapping[type, Step] = {
@@ -54,8 +56,8 @@ STEPS: Mapping[type, Step] = {
     do.Adopt: Step("adopt", living.adopt),
     do.Distribute: Step("distribute", living.distribute),
     do.OpenRetirement: Step("retirement", ending.open_retirement, Reach.JOURNAL),
-    do.Doom: Step("doom", ending.doom),
-    do.Revoke: Step("revoke", ending.revoke),
+    do.Doom: Step("doom", ending.doom, fresh=True),
+    do.Revoke: Step("revoke", ending.revoke, fresh=True),
     do.Forget: Step("forget", ending.forget),
     do.CloseRetirement: Step("close-retirement", ending.close_retirement, Reach.JOURNAL),
 }

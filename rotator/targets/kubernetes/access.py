@@ -29,6 +29,7 @@ from rotator.domain.errors import Misconfigured, Unreachable
 __all__ = ["ClusterAccess"]
 
 _EXEC_LIMIT = 10.0
+_KEPT = 20
 _EARLY = timedelta(seconds=60)
 """A token that ends within a minute is not used any more."""
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -38,11 +39,8 @@ _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.
 class ClusterAccess:
     """One cluster as one user. Safe to be used from several threads."""
 
-    name: str
-    """of the target, for messages"""
     kubeconfig: Path | None
     context: str | None
-    timeout: float
     _client: httpx2.Client | None = field(default=None, repr=False)
     _mark: tuple[int, int] | None = None
     _latest: Callable[[], object] | None = field(default=None, repr=False)
@@ -68,17 +66,19 @@ class ClusterAccess:
         try:
             status = self.kubeconfig.stat()
         except OSError as problem:
-            raise Misconfigured(f"target {self.name}: kubeconfig {self.kubeconfig} cannot be read ({problem.strerror})") from None
+            raise Misconfigured(f"kubeconfig {self.kubeconfig} cannot be read ({problem.strerror})") from None
         return status.st_mtime_ns, status.st_ino
 
     def _build(self) -> httpx2.Client:
-        where = str(self.kubeconfig) if self.kubeconfig is not None else "the pod's service account"
+        where = f"kubeconfig {self.kubeconfig}" if self.kubeconfig is not None else "the pod's service account"
         try:
             config = self._load()
             user = config.user
             assert user is not None
             trusted = verify_cluster(config.cluster, user, config.abs_file)
-            return httpx2.Client(base_url=config.cluster.server, verify=trusted, auth=_choose_auth(config), timeout=self.timeout)
+            # Watches hold their connections, so there is no most.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=_KEPT)
+            return httpx2.Client(base_url=config.cluster.server, verify=trusted, auth=_choose_auth(config), limits=limits)
         except ConfigError:
             problem = "it says too little, or what it names does not exist: see that it works with kubectl"
         except (KeyError, TypeError, ValueError, yaml.YAMLError, msgspec.MsgspecError):
@@ -86,14 +86,14 @@ class ClusterAccess:
             problem = "it cannot be understood: see that it works with kubectl"
         except OSError as fault:
             problem = f"a file that it names cannot be used ({fault.strerror or type(fault).__name__})"
-        raise Misconfigured(f"target {self.name}: {where}: {problem}")
+        raise Misconfigured(f"{where}: {problem}")
 
     def _load(self) -> SingleConfig:
         from lightkube.config.models import User
 
         if self.kubeconfig is None:
             if "KUBERNETES_SERVICE_HOST" not in os.environ:
-                raise Misconfigured(f"target {self.name}: rotator does not run in a cluster: name a `kubeconfig`")
+                raise Misconfigured("rotator does not run in a cluster: name a `kubeconfig` in the target")
             found = KubeConfig.from_service_account().get()
             assert found is not None
             return found
@@ -101,7 +101,7 @@ class ClusterAccess:
         names = ", ".join(sorted(config.contexts)) or "none"
         if (self.context or config.current_context) not in config.contexts:
             wanted = f"has no context {self.context}" if self.context else "names no current context that it holds"
-            raise Misconfigured(f"target {self.name}: kubeconfig {self.kubeconfig} {wanted}; its contexts: {names}")
+            raise Misconfigured(f"kubeconfig {self.kubeconfig} {wanted}; its contexts: {names}")
         found = config.get(self.context)
         assert found is not None
         return found if found.user is not None else found._replace(user=User())

@@ -21,8 +21,8 @@ __all__ = ["ClusterApi", "Object"]
 
 Object = Mapping[str, Any]
 
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1"
-_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _APPLY = "application/apply-patch+yaml"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _PAGE = 500
@@ -38,6 +38,8 @@ class ClusterApi:
 
     name: str
     access: ClusterAccess
+    timeout: float
+    """seconds, of one call"""
     observe: Callable[[str, str, str, float], None] | None = None
 
     def find(self, path: str, what: str, *, metadata: bool = False) -> Object | None:
@@ -47,18 +49,20 @@ class ClusterApi:
             return None
         return self._judge(answer, what, writes=False)
 
-    def list_all(self, path: str, what: str, *, metadata: bool = False, selector: str = "") -> tuple[list[Object], str]:
+    def list_all(
+        self, path: str, what: str, *, metadata: bool = False, params: Mapping[str, str] | None = None
+    ) -> tuple[list[Object], str]:
         """Every object of a collection, in pages, and the version from which a watch goes on. Raises `Expired` where a page came late."""
         found: list[Object] = []
-        params = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}
+        query = {"limit": str(_PAGE), **(params or {})}
         while True:
-            answer = self._ask("GET", path, what, accept=_METADATA_LIST if metadata else "", params=params)
+            answer = self._ask("GET", path, what, accept=_METADATA_LIST if metadata else "", params=query)
             page = self._judge(answer, what, writes=False)
             found += page.get("items") or []
             head = page.get("metadata") or {}
             if not head.get("continue"):
                 return found, str(head.get("resourceVersion") or "")
-            params = {**params, "continue": str(head["continue"])}
+            query = {**query, "continue": str(head["continue"])}
 
     def apply(self, path: str, body: Object, what: str, *, manager: str, force: bool, dry_run: bool = False) -> tuple[Object, bool]:
         """Server-side apply: the object's metadata, and whether it is new. With a resourceVersion in the body it is conditional on that.
@@ -85,18 +89,24 @@ class ClusterApi:
         if answer.status_code != httpx2.codes.NOT_FOUND:
             self._judge(answer, what, writes=True)
 
-    def watch(self, path: str, what: str, params: Mapping[str, str], version: str, stopped: Callable[[], bool]) -> Iterator[Object]:
-        """Events from a version on, bookmarks too, as metadata, until the server ends it. Raises `Expired`, `Unreachable`, `Refused`."""
+    def watch(
+        self, path: str, what: str, params: Mapping[str, str], version: str, stopped: Callable[[], bool], opened: Callable[[], None]
+    ) -> Iterator[Object]:
+        """Events from a version on, bookmarks too, as metadata, until the server ends it; `opened` is called when it has begun.
+
+        Raises `Expired`, `Unreachable`, `Refused`.
+        """
         query = {**params, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_FOR)}
         if version:
             query["resourceVersion"] = version
         client = self.access.get_client()
-        limits = httpx2.Timeout(self.access.timeout, read=_SILENCE)
+        limits = httpx2.Timeout(self.timeout, read=_SILENCE)
         try:
             with client.stream("GET", path, params=query, headers={"Accept": _METADATA}, timeout=limits) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     answer.read()
                     self._judge(answer, what, writes=False)
+                opened()
                 for line in answer.iter_lines():
                     if stopped():
                         return
@@ -126,13 +136,19 @@ class ClusterApi:
         kind: str = "application/json",
     ) -> httpx2.Response:
         started, outcome = time.monotonic(), "error"
-        headers = {"Accept": f"{accept}, application/json;q=0.1" if accept else "application/json"}
+        # No second choice: a server that knows no metadata of its own would send everything.
+        headers = {"Accept": accept or "application/json"}
         if body is not None:
             headers["Content-Type"] = kind
         writes = method != "GET"
         try:
             answer = self.access.get_client().request(
-                method, path, params=dict(params or {}), headers=headers, content=json.dumps(body) if body is not None else None
+                method,
+                path,
+                params=dict(params or {}),
+                headers=headers,
+                content=json.dumps(body) if body is not None else None,
+                timeout=self.timeout,
             )
             outcome = str(answer.status_code)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as problem:

@@ -6,6 +6,7 @@ from rotator.mcp.clients import get_client
 from rotator.targets.contents import ClientContent, Content, TemplateContent
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.api import ClusterApi
+from rotator.targets.kubernetes.cluster import Cluster
 from rotator.targets.kubernetes.config import ClientDocumentConfig, KubernetesTargetConfig, NamespaceSelector
 from rotator.targets.kubernetes.contents import SecretShape, describe
 from rotator.targets.kubernetes.namespaces import Namespaces
@@ -15,21 +16,25 @@ from rotator.targets.kubernetes.target import KubernetesTarget
 from rotator.targets.kubernetes.workloads import Workloads
 from rotator.targets.surroundings import TargetSurroundings
 
+_MOST_BY_LABEL = 500
+"""namespaces of a selector that are watched, at a connection and a thread each"""
+
 
 def build_target(config: KubernetesTargetConfig, surroundings: TargetSurroundings) -> KubernetesTarget:
     """The target. Opens no connection, and reads no file."""
     name = surroundings.name
-    access = ClusterAccess(name, config.kubeconfig, config.context, config.timeout.total_seconds())
-    api = ClusterApi(name, access, surroundings.observe)
+    cluster = _share_cluster(config, surroundings)
+    api = ClusterApi(name, cluster.access, config.timeout.total_seconds(), surroundings.observe)
     selected = isinstance(config.namespaces, NamespaceSelector)
     named = None if isinstance(config.restart, str) else config.restart
     return KubernetesTarget(
         name=name,
         clock=surroundings.clock,
-        secrets=Secrets(api, config.name, _build_shape(config, surroundings), config.adopt),
-        namespaces=Namespaces(api, selector=config.namespaces.selector)
+        cluster=cluster,
+        secrets=Secrets(api, cluster, config.name, _build_shape(config, surroundings), config.adopt),
+        namespaces=Namespaces(api, cluster, selector=config.namespaces.selector)
         if isinstance(config.namespaces, NamespaceSelector)
-        else Namespaces(api, config.namespaces),
+        else Namespaces(api, cluster, config.namespaces),
         permissions=Permissions(
             api=api,
             target=name,
@@ -43,7 +48,17 @@ def build_target(config: KubernetesTargetConfig, surroundings: TargetSurrounding
         workloads=Workloads(api, config.name, named, config.rollout_deadline),
         restarts=config.restart != "none",
         deletes=config.on_removal == "delete",
+        watches=_MOST_BY_LABEL if selected and config.watches else config.watches,
+        poll=config.poll,
     )
+
+
+def _share_cluster(config: KubernetesTargetConfig, surroundings: TargetSurroundings) -> Cluster:
+    """Targets on one cluster share its connections, its watches and what these bring."""
+    shared = ("kubernetes", config.kubeconfig, config.context)
+    cluster = surroundings.shared.setdefault(shared, Cluster(ClusterAccess(config.kubeconfig, config.context)))
+    assert isinstance(cluster, Cluster)
+    return cluster
 
 
 def _build_shape(config: KubernetesTargetConfig, surroundings: TargetSurroundings) -> SecretShape:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from rotator.domain.errors import MalformedKey, Refused
 from rotator.domain.keys import KeyId, parse_key_id
@@ -26,6 +27,7 @@ _NOTE_CREDENTIAL = "rotator/credential"
 _NOTE_ROTATION = "rotator/rotation"
 _NOTE_SHAPE = "rotator/shape"
 _NOTE_ENTRIES = "rotator/entries"
+_NOTE_PLACED = "rotator/placed-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Notes:
     entries: frozenset[str]
     """the entries that we wrote"""
     rotation: str | None = None
+    placed_at: datetime | None = None
+    """when this key was first placed here, by the API server's clock; None: when the Secret was last applied"""
 
 
 def parse_notes(annotations: Mapping[str, str]) -> Notes | None:
@@ -53,6 +57,7 @@ def parse_notes(annotations: Mapping[str, str]) -> Notes | None:
             shape=annotations[_NOTE_SHAPE],
             entries=frozenset(annotations[_NOTE_ENTRIES].split(",")),
             rotation=annotations.get(_NOTE_ROTATION),
+            placed_at=datetime.fromisoformat(placed) if (placed := annotations.get(_NOTE_PLACED)) else None,
         )
     except (KeyError, ValueError, MalformedKey):
         return None
@@ -83,8 +88,10 @@ class SecretShape:
             raise Refused(f"target {self.target}: the Secret's entries are {size} bytes together; Kubernetes takes {MOST_BYTES} at most")
         return entries
 
-    def build(self, name: str, namespace: str, delivery: Delivery, rotation: str | None, version: str | None) -> dict[str, object]:
-        """The object to apply; with `version` only over that one."""
+    def build(
+        self, name: str, namespace: str, delivery: Delivery, rotation: str | None = None, placed_at: datetime | None = None
+    ) -> dict[str, object]:
+        """The object to apply. `placed_at`: since when the key is there already."""
         notes = {
             _NOTE_INSTALLATION: self.installation,
             _NOTE_CREDENTIAL: delivery.credential,
@@ -93,6 +100,7 @@ class SecretShape:
             _NOTE_SHAPE: self.digest,
             _NOTE_ENTRIES: ",".join(sorted(self.contents)),
             **({_NOTE_ROTATION: rotation} if rotation else {}),
+            **({_NOTE_PLACED: placed_at.isoformat()} if placed_at is not None else {}),
         }
         entries = self.render(delivery)
         return {
@@ -102,7 +110,6 @@ class SecretShape:
                 "namespace": namespace,
                 "labels": {**self.labels, LABEL: self.target},
                 "annotations": {**self.annotations, **notes},
-                **({"resourceVersion": version} if version else {}),
             },
             "data": {entry: base64.b64encode(text.encode()).decode() for entry, text in entries.items()},
         }

@@ -30,6 +30,8 @@ class PlaceLook:
     objection: str = ""
     rollouts: tuple[Rollout, ...] = ()
     error: RotatorError | None = None
+    remembered: bool = False
+    """not asked for now"""
 
     @property
     def key_id(self) -> KeyId | None:
@@ -61,6 +63,7 @@ def build_observation(looks: Sequence[PlaceLook], best: Level, fallback: tuple[K
         problem=Reason.FOREIGN_ENTRY if barred else None,
         text="; ".join(texts[:_MOST_NAMED]) + more,
         stuck=any(rollout.stuck for rollout in rollouts),
+        remembered=any(look.remembered for look in looks),
     )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rotator.targets.kubernetes.api import ClusterApi
+from rotator.targets.kubernetes.cluster import NAMESPACES, Cluster
 
-__all__ = ["PATH", "Namespaces"]
-
-PATH = "/api/v1/namespaces"
+__all__ = ["Namespaces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +16,19 @@ class Namespaces:
     """Which namespaces get the Secret."""
 
     api: ClusterApi
+    cluster: Cluster
     names: Sequence[str] = ()
     selector: str = ""
     """empty: the names are the list"""
 
-    def find(self) -> list[str]:
+    def find(self, *, fresh: bool = False) -> list[str]:
         """Their names, in order; one that is being deleted does not count. Raises `Unreachable`, `Refused`."""
-        return self.list_from()[0]
-
-    def list_from(self) -> tuple[list[str], str]:
-        """As `find`, and the version from which a watch goes on."""
         if not self.selector:
-            return sorted(self.names), ""
-        found, version = self.api.list_all(PATH, f"listing namespaces with {self.selector}", metadata=True, selector=self.selector)
+            return sorted(self.names)
+        known = None if fresh else self.cluster.find_namespaces(self.selector)
+        if known is not None:
+            return known
+        params = {"labelSelector": self.selector}
+        found, _ = self.api.list_all(NAMESPACES, f"listing namespaces with {self.selector}", metadata=True, params=params)
         living = [one["metadata"] for one in found if "deletionTimestamp" not in one["metadata"]]
-        return sorted(str(metadata["name"]) for metadata in living), version
+        return sorted(str(metadata["name"]) for metadata in living)

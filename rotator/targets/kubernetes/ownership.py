@@ -6,12 +6,12 @@ writes another value takes the field away from us.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rotator.targets.kubernetes.contents import NOTE_GENERATION, NOTE_KEY_ID, Notes, parse_notes
+from rotator.targets.kubernetes.contents import LABEL, NOTE_GENERATION, NOTE_KEY_ID, Notes, parse_notes
 
 __all__ = ["CREATOR", "MANAGER", "SecretView", "parse_time", "read_view"]
 
@@ -33,14 +33,16 @@ class SecretView:
     """entry → who else owns it"""
     noted: bool
     """whether our notes are as we wrote them"""
+    labelled: bool
+    """whether it carries our label"""
     placed_at: datetime | None
-    """when we changed it last, by the API server's clock"""
+    """since when its key is there, by the API server's clock"""
     is_shell: bool
     """made by us, and nothing in it yet"""
 
     def is_intact(self, entries: frozenset[str], digest: str) -> bool:
         """Whether everything that we apply is there, and nothing of it was changed since."""
-        return self.notes is not None and self.noted and self.notes.shape == digest and self.owned == entries
+        return self.notes is not None and self.noted and self.labelled and self.notes.shape == digest and self.owned == entries
 
     def find_foreign(self, entries: frozenset[str]) -> dict[str, str]:
         """Which of these entries somebody else manages, and who; what we once wrote ourselves is drift, and is taken back."""
@@ -51,6 +53,7 @@ class SecretView:
 def read_view(found: Mapping[str, Any]) -> SecretView:
     """The view of an object, or of its metadata alone."""
     metadata = found.get("metadata") or {}
+    notes = parse_notes(metadata.get("annotations") or {})
     applied = [m for m in _fields(metadata) if m.get("manager") == MANAGER and m.get("operation") == "Apply"]
     rest = [m for m in _fields(metadata) if m not in applied]
     owned = frozenset(entry for m in applied for entry in _entries(m))
@@ -58,13 +61,20 @@ def read_view(found: Mapping[str, Any]) -> SecretView:
     return SecretView(
         uid=str(metadata.get("uid") or ""),
         version=str(metadata.get("resourceVersion") or ""),
-        notes=parse_notes(metadata.get("annotations") or {}),
+        notes=notes,
         owned=owned,
         others={entry: str(m.get("manager") or "somebody") for m in rest for entry in _entries(m)},
         noted={NOTE_KEY_ID, NOTE_GENERATION} <= annotated,
-        placed_at=parse_time(applied[0].get("time")) if applied else None,
+        labelled=LABEL in (metadata.get("labels") or {}),
+        placed_at=_find_placed_at(notes, applied),
         is_shell=not applied and bool(rest) and all(m.get("manager") == CREATOR for m in rest),
     )
+
+
+def _find_placed_at(notes: Notes | None, applied: Sequence[Mapping[str, Any]]) -> datetime | None:
+    if notes is not None and notes.placed_at is not None:
+        return notes.placed_at
+    return parse_time(applied[0].get("time")) if applied else None
 
 
 def parse_time(value: object) -> datetime | None:

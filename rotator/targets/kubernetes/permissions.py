@@ -1,7 +1,8 @@
 """The permissions that a target needs, asked for one by one, and the Roles that grant them.
 
 Named namespaces need Roles that are narrowed to the Secret's name: `get`, `patch`, `create` (an apply names its object, so RBAC can tell
-which) and `watch` by name. A watch or list of a whole collection cannot be narrowed; only the selector mode and `restart: auto` need it.
+which), `list` and `watch` (with `metadata.name` as field selector, which RBAC takes for the name). A list or watch of a whole collection
+cannot be narrowed; only the selector mode and `restart: auto` need it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ class Permissions:
         needs = self.list_needs(namespaces)
         return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
 
+    def find_missing_for(self, namespace: str, workloads: Iterable[str]) -> list[tuple[Need, str]]:
+        """What is not allowed of restarting these and following them. Raises `Unreachable`, `Refused`."""
+        needs = [Need(namespace, "", "pods", ("list",))]
+        for workload in workloads:
+            kind, _, name = workload.partition("/")
+            needs.append(Need(namespace, "apps", KINDS[kind], ("patch",), name))
+        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
+
     def list_needs(self, namespaces: Iterable[str]) -> list[Need]:
         """Everything that is needed."""
         if self.by_selector:
@@ -70,12 +79,13 @@ class Permissions:
         return "---\n".join(yaml.safe_dump(_build_role(self.target, place, some), sort_keys=False) for place, some in by_place.items())
 
     def _list_in(self, namespace: str | None) -> Iterator[Need]:
-        verbs = ["get", "create", "patch"] + ["watch"] * self.watches + ["delete"] * self.deletes
+        follow = ("list", "watch") if self.watches else ()
         if self.by_selector and self.watches:
-            # A name narrows no list, and a watch on our label is one of the whole collection.
-            yield Need(namespace, "", "secrets", ("list", "watch"))
-            verbs.remove("watch")
-        yield Need(namespace, "", "secrets", tuple(verbs), self.secret)
+            # By label, the watch is one of the whole collection.
+            yield Need(namespace, "", "secrets", follow)
+            follow = ()
+        verbs = ("get", "create", "patch", *follow, *(("delete",) if self.deletes else ()))
+        yield Need(namespace, "", "secrets", verbs, self.secret)
         if not self.restarts:
             return
         yield Need(namespace, "", "pods", ("list",))

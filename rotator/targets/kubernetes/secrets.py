@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from rotator.domain.errors import Conflict, Refused
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
-from rotator.targets.kubernetes.api import ClusterApi
+from rotator.targets.kubernetes.api import ClusterApi, Object
+from rotator.targets.kubernetes.cluster import Cluster, secrets_path
 from rotator.targets.kubernetes.contents import SecretShape, build_placeholder, build_shell
 from rotator.targets.kubernetes.ownership import CREATOR, MANAGER, SecretView, read_view
 
@@ -19,6 +20,7 @@ class Secrets:
     """The Secret of one target, in whichever namespace."""
 
     api: ClusterApi
+    cluster: Cluster
     name: str
     shape: SecretShape
     adopt: bool
@@ -30,12 +32,28 @@ class Secrets:
 
     def path(self, namespace: str) -> str:
         """Its place in the API."""
-        return f"/api/v1/namespaces/{namespace}/secrets/{self.name}"
+        return f"{secrets_path(namespace)}/{self.name}"
 
     def look(self, namespace: str) -> SecretView | None:
         """What is there now; None: nothing. Raises `Unreachable`, `Refused`."""
         found = self.api.find(self.path(namespace), f"reading Secret {namespace}/{self.name}", metadata=True)
-        return read_view(found) if found is not None else None
+        if found is None:
+            self.cluster.memory.forget(namespace, self.name)
+            return None
+        return self._keep(namespace, found)
+
+    def recall(self, namespace: str) -> SecretView | None:
+        """What was seen last; None: nothing was."""
+        return self.cluster.memory.find(namespace, self.name)
+
+    def find_live(self, namespace: str) -> SecretView | None:
+        """What is there, as a living watch keeps it; None: look."""
+        return self.cluster.find_live(namespace, self.name)
+
+    def _keep(self, namespace: str, found: Object) -> SecretView:
+        view = read_view(found)
+        self.cluster.memory.keep(namespace, self.name, view)
+        return view
 
     def find_objection(self, namespace: str, view: SecretView | None, credential: str) -> str:
         """Why this Secret must not be written, with what to do; empty: nothing speaks against it."""
@@ -72,15 +90,17 @@ class Secrets:
             return view
         what = f"Secret {namespace}/{self.name}"
         notes = view.notes if view is not None else None
-        known = notes is not None and notes.key_id in delivery.ours
-        objection = "" if known else self.find_objection(namespace, view, delivery.credential)
+        objection = self.find_objection(namespace, view, delivery.credential)
         if objection:
             raise Refused(f"target {self.shape.target}: {objection}", reason=Reason.FOREIGN_ENTRY)
         same = notes is not None and (notes.installation, notes.credential) == (self.shape.installation, delivery.credential)
         if notes is not None and same and notes.generation > delivery.generation:
             raise Conflict(f"{what} was brought to generation {notes.generation}, newer than {delivery.generation}")
-        rotation = delivery.rotation or (notes.rotation if notes is not None and notes.key_id == delivery.secret.key_id else None)
-        body = self.shape.build(self.name, namespace, delivery, rotation, None)  # too large is said before anything is made
+        again = notes is not None and same and notes.key_id == delivery.secret.key_id
+        rotation = delivery.rotation or (notes.rotation if notes is not None and again else None)
+        # What changes beside the key does not make it younger: nobody is restarted for it.
+        placed_at = view.placed_at if view is not None and again and view.owned == self.entries else None
+        body = self.shape.build(self.name, namespace, delivery, rotation, placed_at)  # too large is said before anything is made
         seen = view if view is not None else self._create(namespace)
         metadata = body["metadata"]
         assert isinstance(metadata, dict)
@@ -88,7 +108,7 @@ class Secrets:
         metadata |= {"uid": seen.uid, "resourceVersion": seen.version}
         # Forced: whose fields these are was judged above, on the very version that this is conditional on.
         written, _ = self.api.apply(self.path(namespace), body, f"applying {what}", manager=MANAGER, force=True)
-        return read_view(written)
+        return self._keep(namespace, written)
 
     def _create(self, namespace: str) -> SecretView:
         """An apply cannot demand that nothing is there; but one of our label alone changes nothing where another replica was faster."""
@@ -103,7 +123,7 @@ class Secrets:
 
     def rehearse(self, namespace: str, view: SecretView | None, credential: str) -> None:
         """A dry run with a placeholder for the key: raises what a write would raise."""
-        body = self.shape.build(self.name, namespace, build_placeholder(credential), None, None)
+        body = self.shape.build(self.name, namespace, build_placeholder(credential))
         self.api.apply(
             self.path(namespace), body, f"applying Secret {namespace}/{self.name} (a dry run)", manager=MANAGER, force=True, dry_run=True
         )
@@ -115,6 +135,7 @@ class Secrets:
     def remove(self, namespace: str, view: SecretView) -> None:
         """Delete it; where others have entries in it, take only ours out. Raises `Conflict` where it changed since."""
         what = f"Secret {namespace}/{self.name}"
+        self.cluster.memory.forget(namespace, self.name)
         if not view.others:
             self.api.delete(self.path(namespace), view.uid, view.version, f"deleting {what}")
             return

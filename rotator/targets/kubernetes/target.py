@@ -5,12 +5,10 @@ A place that fails holds the others back in nothing. A delivery that takes long 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from datetime import timedelta
 
 from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError
 from rotator.domain.facts import Level
@@ -18,6 +16,8 @@ from rotator.domain.keys import KeyId
 from rotator.domain.ports import Access, Clock, Delivery, Observation
 from rotator.domain.reasons import Reason
 from rotator.mcp.diffs import masked_diff
+from rotator.targets.kubernetes.cluster import Cluster
+from rotator.targets.kubernetes.following import Following
 from rotator.targets.kubernetes.looks import PlaceLook, build_observation, parse_versions
 from rotator.targets.kubernetes.namespaces import Namespaces
 from rotator.targets.kubernetes.ownership import SecretView
@@ -29,24 +29,20 @@ from rotator.targets.kubernetes.workloads import Workloads
 
 __all__ = ["KubernetesTarget"]
 
-_AT_ONCE = 16
 _LONGEST = 15.0
 """seconds after which a delivery begins with no further place"""
 _MOST_NAMED = 3
-_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
 class _Known:
     """What looks brought and the next may use; all of it may be lost at any time."""
 
-    views: dict[str, SecretView | None] = field(default_factory=dict)
-    """namespace → the Secret as it was seen last"""
     in_use: dict[str, tuple[str, str]] = field(default_factory=dict)
     """namespace → uid and version of the Secret whose key every workload was seen to work with: pods that come later read it, too"""
     delivered: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
     """credential → what was delivered last: what counts where no namespace matches"""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    following: Following | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +51,15 @@ class KubernetesTarget:
 
     name: str
     clock: Clock
+    cluster: Cluster
     secrets: Secrets
     namespaces: Namespaces
     permissions: Permissions
     workloads: Workloads
     restarts: bool
     deletes: bool
+    watches: int
+    poll: timedelta
     known: _Known = field(default_factory=_Known, compare=False)
 
     @property
@@ -73,10 +72,23 @@ class KubernetesTarget:
         """Workloads are restarted by us, or by their owner."""
         return "now" if self.restarts else "restart"
 
-    def observe(self, credential: str) -> Observation:
+    def observe(self, credential: str, *, fresh: bool = False) -> Observation:
         """What all namespaces hold, and how far the workloads are."""
-        looks = self._for_each(self.namespaces.find(), lambda namespace: self._look(namespace, credential))
+        namespaces = self.namespaces.find(fresh=fresh)
+        looks = self._for_each(namespaces, lambda namespace: self._look(namespace, credential, fresh=fresh))
         return self._observe(credential, looks)
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """By watches, and by looks where there are too many places for them."""
+        self.close()
+        self.known.following = Following(self.secrets, self.namespaces, self.watches, self.poll.total_seconds(), changed)
+        self.known.following.start()
+
+    def close(self) -> None:
+        """End the watches."""
+        if self.known.following is not None:
+            self.known.following.stop()
+            self.known.following = None
 
     def deliver(self, delivery: Delivery, seen: Observation) -> Observation:
         """Apply the Secret wherever it differs, and restart what uses it."""
@@ -88,9 +100,11 @@ class KubernetesTarget:
             try:
                 return self._bring(namespace, versions[namespace], delivery)
             except RotatorError as problem:
+                if isinstance(problem, Conflict):
+                    self.cluster.memory.forget(namespace, self.secrets.name)  # what is remembered is behind
                 return PlaceLook(namespace, error=problem)
 
-        brought = self._map(bring, sorted(versions))
+        brought = self.cluster.map(bring, sorted(versions))
         looks = [look if look is not None else PlaceLook(n) for n, look in zip(sorted(versions), brought, strict=True)]
         problems = [look.error for look in looks if look.error is not None]
         if problems:
@@ -108,16 +122,15 @@ class KubernetesTarget:
                 if objection:
                     return Refused(f"target {self.name}: {objection}", reason=Reason.FOREIGN_ENTRY)
                 self.secrets.rehearse(namespace, view, credential)
+                self._rehearse_restarts(namespace)
             except RotatorError as problem:
                 return problem
             return None
 
         namespaces = self.namespaces.find()
-        problems = [problem for problem in self._map(rehearse, namespaces) if problem is not None]
+        problems = [problem for problem in self.cluster.map(rehearse, namespaces) if problem is not None]
         if problems:
             raise _join(problems)
-        if self.restarts and (missing := self.permissions.find_missing(namespaces)):
-            raise Refused(f"target {self.name}: not allowed: {_name_few([need.describe(verb) for need, verb in missing])}")
 
     def find_access(self, credential: str) -> Access:  # noqa: ARG002  # the same for every credential
         """Every permission, asked for by itself; the Roles to paste where one is missing."""
@@ -143,13 +156,19 @@ class KubernetesTarget:
             raise Refused(f"target {self.name} says `on_removal: keep`: delete the Secret yourself, or set it to `delete`")
         for namespace, view in found:
             self.secrets.remove(namespace, view)
-            self._remember(namespace, None)
         return bool(found)
 
-    def _look(self, namespace: str, credential: str) -> PlaceLook:
-        view = self.secrets.look(namespace)
-        self._remember(namespace, view)
-        return self._judge(namespace, view, credential)
+    def _rehearse_restarts(self, namespace: str) -> None:
+        if not self.restarts:
+            return
+        missing = self.permissions.find_missing_for(namespace, self.workloads.find_names(namespace))
+        if missing:
+            raise Refused(f"target {self.name}: not allowed: {_name_few([need.describe(verb) for need, verb in missing])}")
+
+    def _look(self, namespace: str, credential: str, *, fresh: bool = True) -> PlaceLook:
+        remembered = None if fresh else self.secrets.find_live(namespace)
+        look = self._judge(namespace, remembered or self.secrets.look(namespace), credential)
+        return replace(look, remembered=True) if remembered is not None else look
 
     def _judge(self, namespace: str, view: SecretView | None, credential: str) -> PlaceLook:
         objection = self.secrets.find_objection(namespace, view, credential)
@@ -171,7 +190,6 @@ class KubernetesTarget:
     def _bring(self, namespace: str, version: str, delivery: Delivery) -> PlaceLook:
         view = self._recall(namespace, version)
         written = self.secrets.write(namespace, view, delivery)
-        self._remember(namespace, written)
         look = self._judge(namespace, written, delivery.credential)
         if any(rollout.restart for rollout in look.rollouts):
             self.workloads.restart(namespace, look.rollouts, str(delivery.secret.key_id))
@@ -180,18 +198,15 @@ class KubernetesTarget:
         return look
 
     def _recall(self, namespace: str, version: str) -> SecretView | None:
-        """The Secret in the version that was observed; looked at again where that was longer ago."""
-        with self.known.lock:
-            view, is_known = self.known.views.get(namespace), namespace in self.known.views
-        if not is_known or (view.version if view is not None else "") != version:
+        """The Secret in the version that was observed; looked at again where it is not remembered."""
+        view = self.secrets.recall(namespace)
+        if not version and view is None:
+            return None  # nothing was there, and if that has changed, its creation will say so
+        if view is None or view.version != version:
             view = self.secrets.look(namespace)
         if (view.version if view is not None else "") != version:
             raise Conflict(f"Secret {namespace}/{self.secrets.name} changed since it was looked at")
         return view
-
-    def _remember(self, namespace: str, view: SecretView | None) -> None:
-        with self.known.lock:
-            self.known.views[namespace] = view
 
     def _observe(self, credential: str, looks: Sequence[PlaceLook]) -> Observation:
         return build_observation(looks, self.best_level, self.known.delivered.get(credential))
@@ -203,7 +218,7 @@ class KubernetesTarget:
     def _preview(self, look: PlaceLook, delivery: Delivery) -> str:
         if self.secrets.is_current(look.view, delivery):
             return ""
-        if look.objection and not (look.view and look.view.notes and look.view.notes.key_id in delivery.ours):
+        if look.objection:
             raise Refused(f"target {self.name}: {look.objection}", reason=Reason.FOREIGN_ENTRY)
         before = look.view.notes if look.view is not None else None
         old = "" if before is None else "".join(f"{entry}: (of key {before.key_id})\n" for entry in sorted(before.entries))
@@ -229,17 +244,11 @@ class KubernetesTarget:
             except RotatorError as problem:
                 return PlaceLook(namespace, error=problem)
 
-        looks = self._map(attempt, namespaces)
+        looks = self.cluster.map(attempt, namespaces)
         errors = [one.error for one in looks if one.error is not None]
         if errors and len(errors) == len(looks):
             raise errors[0]
         return looks
-
-    def _map(self, work: Callable[[str], _Result], namespaces: Sequence[str]) -> list[_Result]:
-        if len(namespaces) == 1:
-            return [work(namespaces[0])]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(work, namespaces))
 
 
 def _join(problems: Sequence[RotatorError]) -> RotatorError:

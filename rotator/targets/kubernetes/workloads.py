@@ -42,6 +42,10 @@ class Workloads:
                 what = f"restarting {rollout.workload} in {namespace}"
                 self.api.patch(_path(namespace, rollout.workload), build_restart(key_id), what, manager=MANAGER)
 
+    def find_names(self, namespace: str) -> list[str]:
+        """The workloads that would be restarted. Raises `Unreachable`, `Refused`."""
+        return [name for name, _ in self._find(namespace)]
+
     def find_consumers(self, namespace: str) -> list[tuple[str, frozenset[Use]]]:
         """Every workload that uses the Secret, and how."""
         return [(name, uses) for name, found in self._list(namespace) if (uses := find_uses(_pod_spec(found), self.secret))]
@@ -63,7 +67,8 @@ class Workloads:
 
     def _list_pods(self, namespace: str, name: str, found: Object) -> list[Object]:
         selector = _render_selector(found["spec"]["selector"])
-        pods, _ = self.api.list_all(f"/api/v1/namespaces/{namespace}/pods", f"listing pods of {name} in {namespace}", selector=selector)
+        path, params = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
+        pods, _ = self.api.list_all(path, f"listing pods of {name} in {namespace}", params=params)
         return pods
 
 

@@ -50,6 +50,7 @@ def test_the_design_s_commands_are_all_there() -> None:
         "leak",
         "sync",
         "history",
+        "health",
         "retry",
         "abandon",
         "rollback",

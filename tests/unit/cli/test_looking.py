@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.unit.cli.build import a_plan, a_retirement, a_rotation, a_status, a_target, an_event
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.stub import StubDaemon
+from tests.unit.cli.stub import Problem, StubDaemon
 
 
 def test_status_of_all_and_of_one(call: Call, stub: StubDaemon) -> None:
@@ -85,3 +88,19 @@ def test_what_was_recovered_from_a_lost_journal_waits_for_a_person(call: Call, s
     result = call("status", "--exit-code")
     assert "2 credentials, 1 waiting for a person" in result.stdout
     assert result.exit_code == 4
+
+
+def test_health_asks_without_a_token_and_says_5_where_nothing_healthy_answers(
+    call: Call, stub: StubDaemon, closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stub.open_paths.add("/healthz")
+    stub.routes["GET /healthz"] = {"alive": True}
+    assert json.loads(call("health", "--json").stdout) == {"alive": True, "url": stub.url}
+    assert [asked.token for asked in stub.asked] == [""]
+    assert call("health", "--state-dir", str(stub.write_state(tmp_path / "state"))).stdout == f"alive at {stub.url}\n"
+    stub.routes["GET /healthz"] = Problem(503, "unavailable", "no", 1)
+    assert call("health").exit_code == 5
+    monkeypatch.setenv("ROTATOR_URL", f"http://127.0.0.1:{closed_port}")
+    assert call("health").exit_code == 5
+    monkeypatch.delenv("ROTATOR_URL")
+    assert call("health").exit_code == 5

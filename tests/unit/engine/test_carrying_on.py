@@ -133,9 +133,9 @@ def test_a_probe_of_a_dying_key_costs_one_look_and_one_commit(rig: Rig, monkeypa
         commits.append(tuple(type(line) for line in lines))
         commit(name, *lines)
 
-    def count_look(name: str) -> Observation:
+    def count_look(name: str, *, fresh: bool) -> Observation:
         looks.append(name)
-        return observe(name)
+        return observe(name, fresh=fresh)
 
     rig.clock.advance(5 * QUICK.probe_pause)
     rig.visit("one")  # the first refusal has a note of its own

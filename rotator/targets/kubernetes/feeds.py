@@ -1,0 +1,93 @@
+"""Watches: one connection and one thread for each, resumed where it broke off, and begun anew where the API server has forgotten (410)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from rotator.domain.errors import RotatorError
+from rotator.targets.kubernetes.answers import Expired
+from rotator.targets.kubernetes.api import ClusterApi, Object
+
+__all__ = ["Feed"]
+
+_LONGEST_PAUSE = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """A watch on a collection, or on one object of it."""
+
+    api: ClusterApi
+    path: str
+    what: str
+    """in words, such as "watching Secrets in a" """
+    params: Mapping[str, str]
+    """the selector, as the API server takes it; one by `metadata.name` can be narrowed to that name by RBAC, list and watch alike"""
+    on_listed: Callable[[Sequence[Object]], None]
+    """told of everything that there is, at the beginning and after a gap"""
+    on_event: Callable[[str, Object], None]
+    """told of ADDED, MODIFIED and DELETED"""
+    _live: bool = False
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _problem: str = ""
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._run, name=f"watch-{self.api.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Tell nobody any more. The thread ends with the next line that comes, at the latest when the server ends the watch."""
+        self._live = False
+        self._stopping.set()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what it told is up to date, but for what is on its way."""
+        return self._live
+
+    def _run(self) -> None:
+        version, failures = "", 0
+        while not self._stopping.is_set():
+            try:
+                version = self._follow(version or self._begin())
+                failures = 0
+            except Expired:
+                version, failures = "", failures + 1
+            except RotatorError as problem:
+                failures += 1
+                self._complain(str(problem))
+            except Exception:  # a fault of ours: looks go on without the watch
+                failures += 1
+                log.exception("watch broke", action="watch", what=self.what)
+            self._live = False
+            if failures > 1:
+                self._stopping.wait(min(2.0 ** (failures - 2), _LONGEST_PAUSE))
+
+    def _begin(self) -> str:
+        found, version = self.api.list_all(self.path, self.what, metadata=True, params=self.params)
+        self.on_listed(found)
+        return version
+
+    def _follow(self, version: str) -> str:
+        for event in self.api.watch(self.path, self.what, self.params, version, self._stopping.is_set, self._open):
+            if self._stopping.is_set():
+                break
+            found = event["object"]
+            version = str((found.get("metadata") or {}).get("resourceVersion") or version)
+            if event["type"] != "BOOKMARK":
+                self.on_event(str(event["type"]), found)
+        return version
+
+    def _open(self) -> None:
+        self._live, self._problem = not self._stopping.is_set(), ""
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem and not self._stopping.is_set():
+            log.warning("cannot watch; it is looked at every now and then instead", action="watch", problem=problem)
+        self._problem = problem

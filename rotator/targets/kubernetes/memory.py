@@ -1,0 +1,48 @@
+"""What is known of the Secrets of a cluster: the latest version of each that a watch, a look or a write of ours brought."""
+
+from __future__ import annotations
+
+import threading
+
+from rotator.targets.kubernetes.ownership import SecretView
+
+__all__ = ["Memory"]
+
+
+class Memory:
+    """Secrets by namespace and name, never older than what was known before. Safe to be used from several threads."""
+
+    def __init__(self) -> None:
+        self._views: dict[tuple[str, str], SecretView] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, namespace: str, name: str, view: SecretView) -> bool:
+        """Remember it, unless something newer is known; whether it is news."""
+        with self._lock:
+            known = self._views.get((namespace, name))
+            if known is not None and not _is_newer(view.version, known.version):
+                return False
+            self._views[namespace, name] = view
+            return True
+
+    def forget(self, namespace: str, name: str) -> bool:
+        """It is gone; whether it was known."""
+        with self._lock:
+            return self._views.pop((namespace, name), None) is not None
+
+    def find(self, namespace: str, name: str) -> SecretView | None:
+        """What is known of it; None: nothing, which is not to say that it is not there."""
+        with self._lock:
+            return self._views.get((namespace, name))
+
+    def names_in(self, namespace: str) -> list[str]:
+        """The Secrets of a namespace that are known."""
+        with self._lock:
+            return [name for where, name in self._views if where == namespace]
+
+
+def _is_newer(version: str, known: str) -> bool:
+    """Versions of one kind of object count upwards; what does not look like a number is taken for newer when it differs."""
+    if version.isdecimal() and known.isdecimal():
+        return int(version) > int(known)
+    return version != known
