@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from lightkube.config.kubeconfig import KubeConfig
 
@@ -11,4 +10,4 @@ from rotator.__main__ import main
 
 if __name__ == "__main__":
     KubeConfig.from_service_account.__func__.__defaults__ = (os.environ["ACCOUNT_FOLDER"],)  # type: ignore[attr-defined]
-    sys.exit(main())
+    main()
