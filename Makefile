@@ -13,6 +13,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= rotator:$(VERSION)
 SOURCE ?= unknown
 BUILD_FLAGS ?=
+# Programs that tests need, and the Debian packages that they come in.
+FROM_SYSTEM := promtool:prometheus prometheus-alertmanager:prometheus-alertmanager etcd:etcd-server buildah:buildah debootstrap:debootstrap
 INSIDE := /opt/rotator/bin/python -I -B -
 
 .DEFAULT_GOAL := help
@@ -42,11 +44,13 @@ check: $(READY) ## lint, types, import contracts and unit tests, in under a minu
 	$(BIN)/deptry .
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/repo
 
-test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), promtool, etcd, buildah and debootstrap from the system
+test-servers: $(READY) ## what tests need besides: servers found or built with Go (some 15 minutes, once), the rest from the system's packages
 	@$(BIN)/python -m tests.support.servers
-	@for pair in promtool:prometheus etcd:etcd-server buildah:buildah debootstrap:debootstrap; do \
+	@# Tests start their own: what a package started as a service is stopped again.
+	@for pair in $(FROM_SYSTEM); do \
 	  command -v $${pair%:*} >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${pair#*:} >/dev/null; \
+	    for unit in $${pair%:*} $${pair#*:}; do systemctl -q disable --now $$unit 2>/dev/null || true; done; \
 	  else echo "$${pair%:*} is not installed: its tests will be skipped" >&2; fi; \
 	done
 

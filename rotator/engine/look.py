@@ -37,6 +37,8 @@ class FailedPreflight:
     lasting: bool
     """a person must change something; else the world may be different in a moment"""
     reason: Reason = Reason.PREFLIGHT_FAILED
+    until: datetime | None = None
+    """when it is tried again: what it found holds until then, or a credential would be parked for a part of the time only"""
 
 
 @dataclass(slots=True)
@@ -272,8 +274,13 @@ class Observer:
 
     def _failed_preflight(self, credential: Credential, now: datetime) -> FailedPreflight | None:
         failed = self.mind.preflight.get(credential.name)
-        pause = self.timing.recheck if credential.name not in self.mind.urgent else min(self.timing.recheck, self.timing.urgent_cap)
-        return failed if failed is not None and failed.at + pause > now else None
+        if failed is None:
+            return None
+        if credential.name in self.mind.urgent:
+            stands = failed.at + min(self.timing.recheck, self.timing.urgent_cap)
+        else:
+            stands = max(failed.at + self.timing.recheck, failed.until or failed.at)
+        return failed if stands > now else None
 
     def _held_elsewhere(self, credential: Credential, facts: Facts) -> frozenset[KeyId]:
         """L19, from fresh reads of every credential that the journal's index names."""

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, RevokeOrphan, Sweep
+from rotator.domain.decisions import Action, Decision, Do, DoomOrphan, OpenRetirement, Preflight, RevokeOrphan, Sweep
 from rotator.domain.errors import Conflict, Permanent, RateLimited, Retry, RotatorError
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import EndRetirement, EndRotation, Event, Issuer, Line, SaveView, View
@@ -271,6 +271,9 @@ class Runner:
             pause = max(pause, problem.after)
         until = self.observer.clock.now() + pause
         self._blocks[key] = Block(failures, until, problem.reason, str(problem))
+        failed = self.observer.mind.preflight.get(name)
+        if isinstance(action, Preflight) and failed is not None:
+            self.observer.mind.preflight[name] = replace(failed, until=until)
         if isinstance(action, Sweep | DoomOrphan | RevokeOrphan):
             # An issuer that fails with orphans holds nothing else up, least of all an emergency.
             self.observer.mind.orphans_wait[name] = until

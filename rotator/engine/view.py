@@ -17,6 +17,8 @@ from rotator.engine.look import Look, Timing
 _SOON = timedelta(milliseconds=5)
 _POLLED = frozenset({Reason.ATTEMPT_HELD})
 """Held up by another replica, for seconds; everything else outside is looked at again every `recheck`."""
+_RECHECKED = frozenset({Reason.TARGETS_BEHIND})
+"""Has an end of its own, and may be over sooner: nobody tells when the last consumer works with a key."""
 _POLL = timedelta(seconds=2)
 _LOOK_AGAIN = (timedelta(seconds=2), timedelta(minutes=1), timedelta(minutes=10))
 """After a key was placed where nobody says whether it is used: a client may write its old copy back (R11)."""
@@ -89,7 +91,7 @@ def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now
             times.append(_from(decision.until, now, min(_POLL, timing.recheck)))
         if decision.reason in _POLLED or lane == "emergency":
             times.append(now + min(_POLL, timing.recheck))
-        elif isinstance(decision, Park) or (decision.until is None and decision.reason is not Reason.NOT_DUE):
+        elif isinstance(decision, Park) or decision.reason in _RECHECKED or _is_open_ended(decision):
             times.append(now + timing.recheck)
     if facts.memory is not None and facts.memory.swept_at is not None and facts.record is not None and facts.record.closed:
         times.append(_from(facts.memory.swept_at + facts.policy.sweep_every, now, timing.recheck))
@@ -98,6 +100,10 @@ def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now
     if facts.due_at is not None and (facts.rotation is None or facts.due_at > now):
         times.append(_from(facts.due_at, now, timing.recheck))
     return min(times)
+
+
+def _is_open_ended(decision: Wait) -> bool:
+    return decision.until is None and decision.reason is not Reason.NOT_DUE
 
 
 def _from(at: datetime, now: datetime, otherwise: timedelta) -> datetime:

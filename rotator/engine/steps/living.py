@@ -16,9 +16,6 @@ from rotator.domain.record import KeyEntry, Stage
 from rotator.domain.timing import backoff
 from rotator.engine.work import Lines, Work, new_id
 
-_LONGEST = 15.0
-"""seconds after which a distribution begins with no further target"""
-
 
 def recognise(work: Work, action: do.Recognise) -> Lines:
     """Remember a record that this journal meets for the first time."""
@@ -164,10 +161,7 @@ def distribute(work: Work, action: do.Distribute) -> Lines:
         rotation=rotation.id if rotation is not None else None,
     )
     lines: list[Line] = []
-    begun = work.clock.monotonic()
     for name in action.targets:
-        if work.clock.monotonic() - begun > _LONGEST:
-            break  # the next step goes on with the others (L25)
         lines += _deliver(work, name, delivery)
     work.failed.extend(line.text for line in lines if isinstance(line, Event) and not line.ok)
     return tuple(lines)

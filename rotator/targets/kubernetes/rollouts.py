@@ -91,9 +91,9 @@ def _find_missing(found: Mapping[str, Any]) -> str:
         updated, ready, total = (status.get(n) or 0 for n in ("updatedReplicas", "readyReplicas", "replicas"))
         if "updateRevision" in status and status.get("currentRevision") == status["updateRevision"]:
             updated = total  # a StatefulSet forgets the count when it is done
-    if updated < wanted or total > wanted or ready < wanted:
+    if updated < wanted or ready < wanted:
         return f"{min(updated, wanted)} of {wanted} pods updated, {ready} ready"
-    return ""
+    return f"{total - wanted} more than the {wanted} that are wanted" if total > wanted else ""
 
 
 def _find_failure(found: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One cluster for the chart's tests, in the worker that has the other Kubernetes tests."""
+"""A sandbox, and helm in both versions as an admin of the cluster."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.charts import Helm, get_helm
-from tests.support.kubernetes import Cluster, running_cluster
+from tests.support.kubernetes import Cluster
 from tests.support.sandbox import SandboxProcess, start_sandbox_process
 from tests.support.servers import HELM3, HELM4, Server
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A cluster is large: one worker has it."""
-    for item in items:
-        if "integration/chart" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("kubernetes"))
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as running:
-        yield running
 
 
 @pytest.fixture

@@ -197,3 +197,31 @@ def test_a_step_that_fails_takes_nothing_along_that_was_learnt_before_it(rig: Ri
     row = rig.journal._read_recollection("one").rotation
     assert row is not None, "the rotation that was opened right before is not on record"
     assert [e.event.action for e in rig.journal.find_events("one", limit=2, newest_first=True)] == ["preflight", "open"]
+
+
+def test_what_can_be_put_nowhere_is_parked_for_as_long_as_it_lasts(rig: Rig) -> None:
+    """Also while the next try is put off: an alert on parked credentials would never fire otherwise."""
+    rig.add("one")
+    rig.visit("one")
+
+    def refuse(operation: str) -> None:
+        if operation == "check":
+            raise Unreachable("the issuer is away")
+
+    rig.issuer.before = refuse
+    rig.clock.advance(timedelta(days=31))
+    began, seen = rig.clock.now(), []
+    while rig.clock.now() < began + timedelta(hours=1):
+        rig.visit("one")
+        view = rig.journal.find_credential("one").view  # type: ignore[union-attr]
+        assert view is not None
+        assert view.due_at is not None
+        seen.append((rig.clock.now() - began, [reason for reason, _ in view.parked]))
+        rig.clock.advance(max(view.due_at - rig.clock.now(), timedelta(milliseconds=1)))
+    patient = [parked for after, parked in seen if after > timedelta(minutes=10)]
+    assert len(patient) > 10
+    assert all(parked == [Reason.PREFLIGHT_FAILED] for parked in patient), seen
+    rig.issuer.before = lambda _operation: None
+    rig.clock.advance(timedelta(minutes=5))
+    rig.visit("one")
+    assert rig.journal._read_recollection("one").rotation is None
