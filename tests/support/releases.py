@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rotator.domain.keys import KeyId
+from rotator.domain.secret import Secret
 from tests.support.charts import CHART, ROOT, Helm, Manifest, list_environ
 from tests.support.daemon import DaemonProcess, Site, running_daemon
 from tests.support.kubernetes import Cluster
@@ -111,7 +113,7 @@ def running_pod(site: InstalledSite) -> Iterator[DaemonProcess]:
         yield daemon
 
 
-def find_key_in(cluster: Cluster, namespace: str, name: str = "millimetric") -> str | None:
-    """What the Secret's entry `api_key` holds; None where there is none."""
+def find_key_in(cluster: Cluster, namespace: str, name: str = "millimetric") -> KeyId | None:
+    """The key in the Secret's entry `api_key`; None where there is none."""
     value = ((cluster.find_secret(namespace, name) or {}).get("data") or {}).get("api_key")
-    return base64.b64decode(value).decode() if value is not None else None
+    return Secret(base64.b64decode(value).decode()).key_id if value is not None else None

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from rotator.domain.secret import Secret
+from rotator.domain.keys import KeyId
 from tests.support.charts import CHART, FORMER, Helm
-from tests.support.daemon import wait_until
+from tests.support.daemon import DaemonProcess, wait_until
 from tests.support.kubernetes import Cluster
 from tests.support.releases import InstalledSite, Release, find_key_in, running_pod
 from tests.support.sandbox import SandboxProcess
@@ -104,7 +104,16 @@ def run_hook(release: Release, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments, f"{url}/readyz"], capture_output=True, text=True, timeout=30, check=False)
 
 
-def rotate(site: InstalledSite, cluster: Cluster, place: str) -> str:
+def wait_first(daemon: DaemonProcess, cluster: Cluster, place: str) -> KeyId:
+    """The first key, once it is in the Secret and its rotation is over: one that is asked for before is the same."""
+    status = daemon.wait_for("checkout-read", lambda status: status["phase"] == "idle" and status["generation"] == 1)
+    key = find_key_in(cluster, place, NAME)
+    assert str(key) == status["key_id"]
+    assert key is not None
+    return key
+
+
+def rotate(site: InstalledSite, cluster: Cluster, place: str) -> KeyId:
     """Rotate on demand; the key in the Secret, which is another than before."""
     before = find_key_in(cluster, place, NAME)
     done = site.run("rotate", "checkout-read", "--wait")
@@ -128,8 +137,7 @@ def test_install_upgrade_roll_back_uninstall(release: Release, cluster: Cluster,
         assert run_hook(release, daemon.url).returncode == 0
         spares = "\n".join(sandbox.control.mint().reveal() for _ in range(4))
         assert site.run("pool", "add", "spares", stdin=spares).returncode == 0
-        first = wait_until(lambda: find_key_in(cluster, place, NAME), what="the first key in the Secret")
-        assert daemon.status("checkout-read")["key_id"] == str(Secret(first).key_id)
+        wait_first(daemon, cluster, place)
         rotate(site, cluster, place)
     assert run_hook(release, daemon.url).returncode == 1, "nobody answers any more"
 
@@ -147,7 +155,7 @@ def test_install_upgrade_roll_back_uninstall(release: Release, cluster: Cluster,
     site = build_site(release, sandbox)
     with running_pod(site) as daemon:
         last = rotate(site, cluster, place)
-        assert daemon.status("checkout-read")["key_id"] == str(Secret(last).key_id)
+        assert daemon.status("checkout-read")["key_id"] == str(last)
 
     release.uninstall()
     assert find_key_in(cluster, place, NAME) == last, "the Secret is the consumers'"
@@ -194,13 +202,13 @@ def test_workloads_are_restarted_before_the_old_key_dies(one_release: Release, c
     credential |= {"rotation": {"overlap": {"min": "1s", "max": "60s"}}, "targets": [{"name": "checkout", "settle": "0s"}]}
     one_release.install(values)
     site = build_site(one_release, sandbox)
-    with running_pod(site):
-        first = Secret(wait_until(lambda: find_key_in(cluster, place, NAME), what="the first key in the Secret")).key_id
+    with running_pod(site) as daemon:
+        first = wait_first(daemon, cluster, place)
         spec = {"containers": [{"name": "web", "image": "web", "envFrom": [{"secretRef": {"name": NAME}}]}]}
         web = cluster.workload(place, "web", spec)
         cluster.wait_ready(web)
         before = {pod["metadata"]["uid"] for pod in cluster.pods(place, "web")}
-        second = Secret(rotate(site, cluster, place)).key_id
+        second = rotate(site, cluster, place)
         assert str(second) in cluster.call("GET", web)["spec"]["template"]["metadata"]["annotations"].values()
         wait_until(lambda: sandbox.control.key(first)["revoked_at"], what="the end of the old key")
         assert not before & {pod["metadata"]["uid"] for pod in cluster.pods(place, "web")}, "no pod of before was left"
