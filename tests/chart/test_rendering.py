@@ -269,3 +269,28 @@ def test_without_a_volume_the_state_is_the_pod_s(one_helm: Helm) -> None:
 
 def test_the_chart_is_of_this_rotator() -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
+
+
+def test_names_that_look_like_numbers_stay_text(one_helm: Helm) -> None:
+    values = {
+        "serviceAccount": {"name": "1e3"},
+        "persistence": {"storageClass": "7", "size": "5000000000"},
+        "ingress": {"enabled": True, "host": "8.example", "className": "0x1", "tlsSecret": "0123"},
+        "image": {"pullSecrets": ["12"], "tag": "1.10"},
+        "priorityClassName": "100",
+        "config": {"targets": {"1": {"type": "kubernetes", "namespaces": ["2024"], "name": "42", "restart": ["deployment/7"]}}},
+    }
+    named = one_helm.name_values((), values)
+    rendered = one_helm.run("template", "rotator", str(CHART), "--namespace", "2023", *named).stdout
+    manifests = [one for one in yaml.safe_load_all(rendered) if one]
+    assert {one["metadata"]["namespace"] for one in manifests} == {"2023", "2024"}
+    role = get_one(manifests, "Role")
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [["42"], None, ["7"]]
+    assert get_one(manifests, "RoleBinding")["subjects"] == [{"kind": "ServiceAccount", "name": "1e3", "namespace": "2023"}]
+    statefulset = get_one(manifests, "StatefulSet")["spec"]
+    pod, claim = statefulset["template"]["spec"], statefulset["volumeClaimTemplates"][0]["spec"]
+    assert (pod["serviceAccountName"], pod["priorityClassName"], pod["imagePullSecrets"]) == ("1e3", "100", [{"name": "12"}])
+    assert pod["containers"][0]["image"] == "rotator:1.10"
+    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("7", "5000000000")
+    ingress = get_one(manifests, "Ingress")["spec"]
+    assert (ingress["ingressClassName"], ingress["tls"][0]["secretName"]) == ("0x1", "0123")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Helm:
         named = [*files]
         if values is not None:
             named.append(self.home / "values.yaml")
-            named[-1].write_text(yaml.safe_dump(dict(values)))
+            named[-1].write_text(json.dumps(values))  # JSON is YAML, in which no text can be taken for anything else
         return [word for file in named for word in ("--values", str(file))]
 
 
