@@ -18,7 +18,7 @@ FROM_SYSTEM := promtool:prometheus prometheus-alertmanager:prometheus-alertmanag
 INSIDE := /opt/rotator/bin/python -I -B -
 
 .DEFAULT_GOAL := help
-.PHONY: help image image-report test-servers demo test check unit model-long bench lock clean
+.PHONY: help image image-report test-servers demo test check unit model-long bench chart-readme chart-package lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,12 @@ model-long: $(READY) ## the model check's long tier (minutes to an hour); its re
 
 bench: $(READY) ## figures: rotations against a bare loop, an idle daemon, start-up; reports, never fails
 	$(BIN)/python -m bench
+
+chart-readme: $(READY) ## helm/README.md, from the comments of helm/values.yaml
+	@$(BIN)/python packaging/chart_readme.py
+
+chart-package: $(READY) ## the chart as an archive in dist/, the same bytes each time
+	@$(BIN)/python packaging/chart_package.py dist
 
 lock: $(READY) ## pin all dependencies anew, with hashes and without hosts
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --all-extras -o requirements/runtime.txt

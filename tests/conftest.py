@@ -43,8 +43,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     from tests.support.servers import SERVERS, MissingProgram, find_program
 
-    places = [item.nodeid.lower() for item in session.items if re.search(r"tests/(contract|integration)/", item.nodeid)]
-    needs = {"vault": ("vault",), "kubernetes": ("kubernetes", "kwok")}
+    places = [item.nodeid.lower() for item in session.items if re.search(r"tests/(chart|contract|integration)/", item.nodeid)]
+    cluster = ("kubernetes", "kwok")
+    needs = {"vault": ("vault",), "kubernetes": cluster, "chart/": ("helm3", "helm4"), "integration/chart/": (*cluster, "vault")}
     for server in [name for word, names in needs.items() if any(word in place for place in places) for name in names]:
         with contextlib.suppress(MissingProgram):  # the tests say so
             find_program(SERVERS[server])

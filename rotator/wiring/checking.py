@@ -20,6 +20,7 @@ from rotator.settings import Settings, load_settings
 from rotator.settings.credentials import NO_ISSUER
 from rotator.stores.changes import ABSENT
 from rotator.stores.surroundings import Surroundings
+from rotator.wiring.logs import configure_logs
 from rotator.wiring.runtime import RemoteObserver, build_credential, build_issuers, build_prober, build_targets, find_config_or_fail
 
 _AT_ONCE = 8
@@ -52,6 +53,8 @@ def check(config: Path | None, state_dir: Path, *, live: bool) -> CheckReport:
     """Validate the configuration (raises `Misconfigured`); `live`: reach stores, issuers and targets too. Makes and changes nothing."""
     path = find_config_or_fail(config)
     loaded = load_settings(path, os.environ)
+    # What parts have to say goes where every log goes: standard output is the report's.
+    configure_logs(loaded.settings.log.level, loaded.settings.log.format)
     lines = [CheckLine("configuration", True, f"{path}: {_count(len(loaded.settings.credentials))}")]
     lines += [CheckLine("configuration", True, warning) for warning in loaded.warnings]
     if live:
