@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,8 @@ _AT_ONCE = 16
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _Topic = tuple[str, ...]
+_NAMESPACES = "namespaces"
+"""the first word of a topic that is a selector of namespaces; of those of Secrets the second is a namespace"""
 Listener = Callable[[], None]
 
 
@@ -56,14 +58,11 @@ class Cluster:
 
     def find_live(self, namespace: str, name: str) -> SecretView | None:
         """A Secret as a living watch keeps it; None: ask."""
-        topics: Iterable[_Topic] = (("secrets", namespace), ("secret", namespace, name))
-        if not any((feed := self._feeds.get(topic)) is not None and feed.is_live for topic in topics):
-            return None
-        return self.memory.find(namespace, name)
+        return self.memory.find(namespace, name) if self.watches(namespace, name) else None
 
     def find_namespaces(self, selector: str) -> list[str] | None:
         """The namespaces with these labels as a living watch keeps them; None: ask."""
-        feed = self._feeds.get(("namespaces", selector))
+        feed = self._feeds.get((_NAMESPACES, selector))
         if feed is None or not feed.is_live:
             return None
         with self._lock:
@@ -71,8 +70,8 @@ class Cluster:
 
     def watches(self, namespace: str, name: str) -> bool:
         """Whether changes to a Secret come by themselves now."""
-        feeds = (self._feeds.get(("secrets", namespace)), self._feeds.get(("secret", namespace, name)))
-        return any(feed is not None and feed.is_live for feed in feeds)
+        topics: tuple[_Topic, ...] = (("secrets", namespace), ("secret", namespace, name))
+        return any((feed := self._feeds.get(topic)) is not None and feed.is_live for topic in topics)
 
     def watch_secret(self, api: ClusterApi, namespace: str, name: str, owner: object, changed: Listener) -> None:
         """Watch one Secret by its name."""
@@ -110,30 +109,20 @@ class Cluster:
             on_listed=partial(self._on_namespaces, selector),
             on_event=partial(self._on_namespace, selector),
         )
-        self._listen(("namespaces", selector), owner, changed, feed)
+        self._listen((_NAMESPACES, selector), owner, changed, feed)
 
     def is_watched(self, topic: _Topic, owner: object) -> bool:
         """Whether this owner listens to it."""
         with self._lock:
             return owner in self._listeners.get(topic, {})
 
-    def leave(self, owner: object) -> None:
-        """This owner wants to know nothing any more; a watch that nobody wants ends."""
+    def leave(self, owner: object, namespace: str | None = None) -> None:
+        """This owner wants to know nothing any more (of one namespace's Secrets, or at all); a watch that nobody wants ends."""
         with self._lock:
             for topic, listeners in list(self._listeners.items()):
-                listeners.pop(owner, None)
+                if namespace is None or (topic[0] != _NAMESPACES and topic[1] == namespace):
+                    listeners.pop(owner, None)
                 if not listeners:
-                    del self._listeners[topic]
-                    feed = self._feeds.pop(topic, None)
-                    if feed is not None:
-                        feed.stop()
-
-    def leave_namespace(self, namespace: str, owner: object) -> None:
-        """The same for the Secrets of one namespace."""
-        with self._lock:
-            for topic in [topic for topic in self._listeners if topic[0] != "namespaces" and topic[1] == namespace]:
-                self._listeners[topic].pop(owner, None)
-                if not self._listeners[topic]:
                     del self._listeners[topic]
                     feed = self._feeds.pop(topic, None)
                     if feed is not None:
@@ -173,7 +162,7 @@ class Cluster:
         with self._lock:
             news, self._namespaces[selector] = names != self._namespaces.get(selector), names
         if news:
-            self._tell(("namespaces", selector))
+            self._tell((_NAMESPACES, selector))
 
     def _on_namespace(self, selector: str, kind: str, found: Object) -> None:
         name = str(found["metadata"]["name"])
@@ -186,7 +175,7 @@ class Cluster:
                 names.add(name)
             news = names != before
         if news:
-            self._tell(("namespaces", selector))
+            self._tell((_NAMESPACES, selector))
 
 
 def _is_staying(found: Object) -> bool:

@@ -62,7 +62,7 @@ class Following:
         for namespace in places[: self.most]:
             self._watch(namespace)
         for gone in (before or frozenset()) - self._places:
-            self.secrets.cluster.leave_namespace(gone, self)
+            self.secrets.cluster.leave(self, gone)
         news = before is not None and before != self._places
         for namespace in places:
             if self._stopping.is_set():
