@@ -1,4 +1,4 @@
-"""`python -m bench [startup] [rotations] [vault] [polls] [idle]`: all of them by default. Prints tables or JSON; exit 0 in any case."""
+"""`python -m bench [startup] [rotations] [vault] [polls] [kubernetes] [idle]`: all by default. Tables or JSON; exit 0 in any case."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 
 from bench.figures import Table, render_table
 from bench.idle import measure_idle
+from bench.kubernetes import measure_kubernetes, measure_memory
 from bench.polls import measure_polls
 from bench.rotations import measure_rotations
 from bench.startup import measure_startup
 
-NAMES = ("startup", "rotations", "vault", "polls", "idle")
+NAMES = ("startup", "rotations", "vault", "polls", "kubernetes", "idle")
 
 
 def main() -> None:
@@ -21,6 +22,8 @@ def main() -> None:
     parser.add_argument("--credentials", type=int, nargs="+", help="how many; rotations, vault: 500, polls: 1000, idle: 100 1000 10000")
     parser.add_argument("--runs", type=int, default=3, help="runs of rotations, of which the median counts (default 3)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long idle daemons are watched (default 60)")
+    parser.add_argument("--namespaces", type=int, default=50, help="of kubernetes, each with 20 Secrets of rotator's (default 50)")
+    parser.add_argument("--others", type=int, default=2000, help="Secrets of 100 kB of somebody else's, for kubernetes (default 2000)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args()
     unknown = set(options.benchmarks) - set(NAMES)
@@ -45,6 +48,8 @@ def _measure(name: str, options: argparse.Namespace) -> list[Table]:
         return [measure_rotations(number, options.runs, on_vault=True) for number in options.credentials or [500]]
     if name == "polls":
         return [measure_polls(number, options.runs) for number in options.credentials or [1000]]
+    if name == "kubernetes":
+        return [measure_kubernetes(options.namespaces, options.runs), measure_memory(options.namespaces, options.others)]
     return [measure_idle(options.credentials or [100, 1000, 10000], options.seconds)]
 
 
