@@ -68,11 +68,17 @@ def build_observation(looks: Sequence[PlaceLook], best: Level, fallback: tuple[K
 
 
 def render_versions(looks: Sequence[PlaceLook]) -> str:
-    """Which version was seen where: what a delivery is conditional on."""
-    return json.dumps({look.namespace: look.view.version if look.view is not None else "" for look in looks if look.error is None})
+    """Which version was seen where: what a delivery is conditional on. Null: nobody could look, so a delivery must."""
+    return json.dumps({look.namespace: _find_version(look) for look in looks})
 
 
-def parse_versions(revision: str) -> dict[str, str]:
+def _find_version(look: PlaceLook) -> str | None:
+    if look.error is not None:
+        return None
+    return look.view.version if look.view is not None else ""
+
+
+def parse_versions(revision: str) -> dict[str, str | None]:
     """The other way round."""
-    found: dict[str, str] = json.loads(revision)
+    found: dict[str, str | None] = json.loads(revision)
     return found

@@ -40,6 +40,8 @@ class _Known:
 
     in_use: dict[str, tuple[str, str]] = field(default_factory=dict)
     """namespace → uid and version of the Secret whose key every workload was seen to work with: pods that come later read it, too"""
+    restarted: dict[tuple[str, str], KeyId] = field(default_factory=dict)
+    """namespace and workload → the key that it was restarted for"""
     delivered: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
     """credential → what was delivered last: what counts where no namespace matches"""
     following: Following | None = None
@@ -182,23 +184,34 @@ class KubernetesTarget:
         version = (view.uid, view.version)
         if self.known.in_use.get(namespace) == version:
             return ()
-        rollouts = self.workloads.look(namespace, str(view.notes.key_id), view.placed_at, self.clock.now())
+        found = self.workloads.look(namespace, str(view.notes.key_id), view.placed_at, self.clock.now())
+        rollouts = tuple(self._restart_once(namespace, rollout, view.notes.key_id) for rollout in found)
         if not any(rollout.reason for rollout in rollouts):
             self.known.in_use[namespace] = version
         return rollouts
 
-    def _bring(self, namespace: str, version: str, delivery: Delivery) -> PlaceLook:
+    def _restart_once(self, namespace: str, rollout: Rollout, key_id: KeyId) -> Rollout:
+        """Whoever takes our annotation off would have it restarted again and again."""
+        if not rollout.restart or self.known.restarted.get((namespace, rollout.workload)) != key_id:
+            return rollout
+        undone = "its restart was undone: let the pod template keep annotations of others, or restart it by hand"
+        return Rollout(rollout.workload, reason=undone, stuck=True)
+
+    def _bring(self, namespace: str, version: str | None, delivery: Delivery) -> PlaceLook:
         view = self._recall(namespace, version)
         written = self.secrets.write(namespace, view, delivery)
         look = self._judge(namespace, written, delivery.credential)
         if any(rollout.restart for rollout in look.rollouts):
             self.workloads.restart(namespace, look.rollouts, str(delivery.secret.key_id))
+            self.known.restarted |= {(namespace, r.workload): delivery.secret.key_id for r in look.rollouts if r.restart}
             told = tuple(replace(r, restart=False, reason="restarting") if r.restart else r for r in look.rollouts)
             look = replace(look, rollouts=told)
         return look
 
-    def _recall(self, namespace: str, version: str) -> SecretView | None:
+    def _recall(self, namespace: str, version: str | None) -> SecretView | None:
         """The Secret in the version that was observed; looked at again where it is not remembered."""
+        if version is None:
+            return self.secrets.look(namespace)
         view = self.secrets.recall(namespace)
         if not version and view is None:
             return None  # nothing was there, and if that has changed, its creation will say so

@@ -13,6 +13,7 @@ from rotator.domain.errors import Conflict, Refused
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
 from tests.contract.targets.kinds import URL, SecretPlace, a_delivery, a_secret, dump
+from tests.support.daemon import wait_until
 from tests.support.kubernetes import Cluster
 
 OURS = "rotator/"
@@ -159,6 +160,22 @@ def test_one_namespace_that_fails_holds_the_others_back_in_nothing(spot: SecretP
         target.deliver(a_delivery(secret), target.observe("checkout"))
     assert spot.read() == secret.reveal()
     assert target.observe("checkout").key_id is None
+
+
+def test_one_namespace_that_cannot_be_looked_at_is_told_by_each_delivery(spot: SecretPlace) -> None:
+    """Or the next look would find it behind, and so on without a pause."""
+    other = spot.cluster.namespace()
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [spot.name], "verbs": ["get", "create", "patch"]}
+    target = spot.build(token=spot.cluster.limited(rule, namespace=spot.namespace), namespaces=[spot.namespace, other])
+    wait_until(lambda: other not in (text := target.observe("checkout").text) or spot.namespace not in text, 15)
+    secret = a_secret()
+    for _ in range(2):
+        seen = target.observe("checkout")
+        assert seen.key_id is None
+        assert other in seen.text
+        with pytest.raises(Refused, match=other):
+            target.deliver(a_delivery(secret), seen)
+    assert spot.read() == secret.reveal()
 
 
 def test_namespaces_by_label_are_those_of_now(spot: SecretPlace) -> None:

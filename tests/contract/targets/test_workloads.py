@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -202,6 +203,25 @@ def test_a_pod_of_before_that_is_still_ending_counts(spot: SecretPlace) -> None:
     assert seen.level is Level.PLACED
     spot.cluster.merge(where, {"metadata": {"finalizers": None}})
     drive(target, secret, 1, lambda seen: seen.level is Level.IN_USE)
+
+
+def test_a_restart_that_somebody_undoes_is_not_repeated(spot: SecretPlace) -> None:
+    path = spot.cluster.workload(spot.namespace, "shop", ENV)
+    spot.cluster.wait_ready(path)
+    target = spot.build(restart="auto")
+    assert spot.cluster.controllers.process is not None
+    spot.cluster.controllers.process.send_signal(signal.SIGSTOP)  # nothing rolls meanwhile
+    try:
+        secret = bring(target)
+        assert template(spot, path)[NOTE] == str(secret.key_id)
+        for _ in range(3):
+            spot.cluster.merge(path, {"spec": {"template": {"metadata": {"annotations": {NOTE: None}}}}})
+            seen = target.deliver(a_delivery(secret), target.observe("checkout", fresh=True))
+            assert (seen.key_id, seen.level, seen.stuck) == (secret.key_id, Level.PLACED, True)
+            assert "undone" in seen.text
+            assert NOTE not in template(spot, path)
+    finally:
+        spot.cluster.controllers.process.send_signal(signal.SIGCONT)
 
 
 def test_a_workload_that_is_not_there_is_refused_before_a_key_is_minted(spot: SecretPlace) -> None:
