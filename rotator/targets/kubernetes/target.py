@@ -5,6 +5,7 @@ A place that fails holds the others back in nothing. A delivery that takes long 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ __all__ = ["KubernetesTarget"]
 _LONGEST = 15.0
 """seconds after which a delivery begins with no further place"""
 _MOST_NAMED = 3
+_MOST_REPAIRS = 5
+_REPAIRS_WITHIN = 60.0
+"""seconds"""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,10 @@ class _Known:
 
     in_use: dict[str, tuple[str, str]] = field(default_factory=dict)
     """namespace → uid and version of the Secret whose key every workload was seen to work with: pods that come later read it, too"""
+    written: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
+    """namespace → the key and generation that this process wrote there last"""
+    repairs: dict[str, deque[float]] = field(default_factory=dict)
+    """namespace → the monotonic seconds in which that was put right again"""
     restarted: dict[tuple[str, str], KeyId] = field(default_factory=dict)
     """namespace and workload → the key that it was restarted for"""
     delivered: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
@@ -199,7 +207,10 @@ class KubernetesTarget:
 
     def _bring(self, namespace: str, version: str | None, delivery: Delivery) -> PlaceLook:
         view = self._recall(namespace, version)
+        if not self.secrets.is_current(view, delivery):
+            self._note_repair(namespace, delivery)
         written = self.secrets.write(namespace, view, delivery)
+        self.known.written[namespace] = (delivery.secret.key_id, delivery.generation)
         look = self._judge(namespace, written, delivery.credential)
         if any(rollout.restart for rollout in look.rollouts):
             self.workloads.restart(namespace, look.rollouts, str(delivery.secret.key_id))
@@ -207,6 +218,17 @@ class KubernetesTarget:
             told = tuple(replace(r, restart=False, reason="restarting") if r.restart else r for r in look.rollouts)
             look = replace(look, rollouts=told)
         return look
+
+    def _note_repair(self, namespace: str, delivery: Delivery) -> None:
+        """Two that put a Secret right, each in its own way, would do it a hundred times a second. Raises `Refused`."""
+        repairs, now = self.known.repairs.setdefault(namespace, deque(maxlen=_MOST_REPAIRS)), self.clock.monotonic()
+        if self.known.written.get(namespace) != (delivery.secret.key_id, delivery.generation):
+            repairs.clear()  # a new key: no repair
+            return
+        if len(repairs) == _MOST_REPAIRS and now < repairs[0] + _REPAIRS_WITHIN:
+            said = f"Secret {namespace}/{self.secrets.name} is changed or deleted by somebody else as often as it is put right"
+            raise Refused(f"target {self.name}: {said}: find out who (`kubectl get --show-managed-fields`), or use another name")
+        repairs.append(now)
 
     def _recall(self, namespace: str, version: str | None) -> SecretView | None:
         """The Secret in the version that was observed; looked at again where it is not remembered."""

@@ -28,6 +28,26 @@ def test_a_secret_that_somebody_deletes_or_overwrites_comes_back_at_once(site: S
             wait_until(lambda: site.holds(key_id), SOON, what="the key to come back")
 
 
+def test_two_that_put_a_secret_right_do_not_fight_for_ever(site: SecretSite) -> None:
+    """Another operator writes its own value whenever it sees another one; how often both write is bounded."""
+    site.configure(restart="none", poll="1h")
+    theirs = base64.b64encode(b"theirs").decode()
+    with site.running() as daemon:
+        key_id = str(daemon.wait_for("checkout", lambda s: is_settled(s, 1))["key_id"])
+
+        def fight() -> bool:
+            if site.holds(key_id):
+                site.cluster.merge(site.path, {"data": {"api_key": theirs}}, fieldManager="other-operator")
+            return "as often as it is put right" in str(daemon.status("checkout"))
+
+        wait_until(fight, 30, every=0.02, what="the daemon to give way")
+        version = site.cluster.secret(site.namespace, NAME)["metadata"]["resourceVersion"]
+        assert not site.holds(key_id)
+        checked = [daemon.status("checkout") for _ in range(20)]
+        assert site.cluster.secret(site.namespace, NAME)["metadata"]["resourceVersion"] == version, checked[-1]
+        assert "behind" in str(checked[-1]["targets"]) or "failed" in str(checked[-1]["targets"])
+
+
 def test_a_namespace_created_later_gets_its_secret_within_seconds(site: SecretSite) -> None:
     team = f"team-{site.namespace}"
     site.configure(restart="none", namespaces={"selector": f"team={team}"}, poll="1h")
