@@ -44,7 +44,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from tests.support.servers import SERVERS, MissingProgram, find_program
 
     places = [item.nodeid.lower() for item in session.items if re.search(r"tests/(contract|integration)/", item.nodeid)]
-    needs = {"vault": ("vault",), "kubernetes": ("kubernetes", "kwok")}
+    needs = {"vault": ("vault",), "kubernetes": ("kubernetes", "kwok"), "vault_kubernetes": ("vault-kubernetes",)}
     for server in [name for word, names in needs.items() if any(word in place for place in places) for name in names]:
         with contextlib.suppress(MissingProgram):  # the tests say so
             find_program(SERVERS[server])
