@@ -50,6 +50,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             find_program(SERVERS[server])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker starts the cluster, and runs everything that needs it."""
+    for item in items:
+        if "contract/targets" in item.nodeid or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("kubernetes"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[object]:
+    """A real Kubernetes API, started when the first test asks for it."""
+    from tests.support.kubernetes import running_cluster
+
+    with running_cluster() as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration, proxy or state folder of the developer's own machine leaks in."""

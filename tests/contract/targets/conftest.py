@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.targets.kinds import KINDS, Kind, Place, SecretPlace
-from tests.support.kubernetes import Cluster, running_cluster
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker starts the cluster, and runs everything that needs it."""
-    for item in items:
-        if "contract/targets" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("kubernetes"))
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as running:
-        yield running
+from tests.support.kubernetes import Cluster
 
 
 @pytest.fixture(params=KINDS, ids=str)
