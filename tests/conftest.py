@@ -46,6 +46,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     places = [item.nodeid.lower() for item in session.items if re.search(r"tests/(chart|contract|integration)/", item.nodeid)]
     cluster = ("kubernetes", "kwok")
     needs = {"vault": ("vault",), "kubernetes": cluster, "chart/": ("helm3", "helm4"), "integration/chart/": (*cluster, "vault")}
+    needs["vault_kubernetes"] = ("vault-kubernetes",)
     for server in [name for word, names in needs.items() if any(word in place for place in places) for name in names]:
         with contextlib.suppress(MissingProgram):  # the tests say so
             find_program(SERVERS[server])

@@ -73,6 +73,12 @@ _KWOK_STAGES = (
 )
 
 VAULT = Server("vault", "github.com/hashicorp/vault", {"vault": "github.com/hashicorp/vault"}, ("vault", "bao"), ("-tags", "minimal"))
+# A build of Vault with the tag `minimal` has no Kubernetes auth in it: this is the same code as a plug-in.
+VAULT_KUBERNETES = Server(
+    "vault-kubernetes",
+    "github.com/hashicorp/vault-plugin-auth-kubernetes",
+    {"vault-plugin-auth-kubernetes": "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes"},
+)
 KUBERNETES = Server(
     "kubernetes",
     "k8s.io/kubernetes",
@@ -84,7 +90,7 @@ KWOK = Server(
 )
 HELM3 = Server("helm3", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"})
 HELM4 = Server("helm4", "helm.sh/helm/v4", {"helm": "helm.sh/helm/v4/cmd/helm"})
-SERVERS: Mapping[str, Server] = {s.name: s for s in (VAULT, KUBERNETES, KWOK, HELM3, HELM4)}
+SERVERS: Mapping[str, Server] = {s.name: s for s in (VAULT, VAULT_KUBERNETES, KUBERNETES, KWOK, HELM3, HELM4)}
 
 
 def cache_folder() -> Path:
@@ -182,7 +188,7 @@ def _go(server: Server, *arguments: str) -> str:
 
 
 def _remove_others(server: Server) -> None:
-    for folder in _CACHE.glob(f"{server.name}-*"):
+    for folder in _CACHE.glob(f"{server.name}-[0-9]*"):
         if folder != server.folder and not folder.name.endswith(".building"):
             shutil.rmtree(folder, ignore_errors=True)
 

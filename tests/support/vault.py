@@ -141,14 +141,18 @@ class VaultServer:
             return False
 
 
-def start_dev_vault() -> VaultServer:
-    """In memory, unsealed, with KV version 2 at `secret`."""
+def start_dev_vault(plugins: Path | None = None) -> VaultServer:
+    """In memory, unsealed, with KV version 2 at `secret`. `plugins`: a folder with plug-ins; they are yet to be registered."""
     port, *_ = find_free_ports(1)
     root = secrets.token_urlsafe(24)
     # The token comes by the environment: a command line is for everybody to read.
     environ = {"VAULT_DEV_ROOT_TOKEN_ID": root, "BAO_DEV_ROOT_TOKEN_ID": root, "VAULT_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}",
                "BAO_DEV_LISTEN_ADDRESS": f"127.0.0.1:{port}"}  # fmt: skip
     command = [str(get_program(VAULT)), "server", "-dev", "-dev-no-store-token"]
+    if plugins is not None:
+        config = plugins / "plugins.hcl"
+        config.write_text(f'plugin_directory = "{plugins}"\n')
+        command += ["-config", str(config)]
     server = VaultServer(f"http://127.0.0.1:{port}", root, command=command, environ=environ)
     server.start()
     return server

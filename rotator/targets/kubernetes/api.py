@@ -113,7 +113,7 @@ class ClusterApi:
                     if line:
                         yield self._parse_event(line, what)
         except httpx2.HTTPError as problem:
-            raise Unreachable(f"{self.name}: {what}: the connection ended ({type(problem).__name__})") from None
+            raise Unreachable(f"{self.name}: {what}: the connection ended ({_why(problem)})") from None
 
     def _parse_event(self, line: str, what: str) -> Object:
         try:
@@ -152,7 +152,7 @@ class ClusterApi:
             )
             outcome = str(answer.status_code)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as problem:
-            raise Unreachable(f"{self.name}: {what}: the API server cannot be reached ({type(problem).__name__})") from None
+            raise Unreachable(f"{self.name}: {what}: the API server cannot be reached ({_why(problem)})") from None
         except httpx2.HTTPError as problem:
             # Not chained: a transport's error holds the request, and that holds the key.
             lost = AnswerLost if writes else Unreachable
@@ -173,3 +173,12 @@ class ClusterApi:
             raise Unreachable(f"{self.name}: {what}: what answered ({answer.status_code}) is no API server: see the address")
         known = body if isinstance(body, dict) and body.get("kind") == "Status" else {}
         raise explain(Answered(answer.status_code, known, answer.headers.get("Retry-After", "")), self.name, what, writes=writes)
+
+
+def _why(problem: httpx2.HTTPError) -> str:
+    """In our words: a transport's own may quote what was sent."""
+    if isinstance(problem, httpx2.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(problem):
+        return "its TLS certificate is not trusted here: see `certificate-authority` in the kubeconfig"
+    if isinstance(problem, httpx2.ConnectError) and "SSL" in str(problem):
+        return "no TLS connection: see `server` in the kubeconfig"
+    return type(problem).__name__

@@ -76,7 +76,7 @@ class Permissions:
         by_place: dict[str | None, list[Need]] = {}
         for need in needs:
             by_place.setdefault(need.namespace, []).append(need)
-        return "---\n".join(yaml.safe_dump(_build_role(self.target, place, some), sort_keys=False) for place, some in by_place.items())
+        return "---\n".join(_dump(_build_role(self.target, place, some)) for place, some in by_place.items())
 
     def _list_in(self, namespace: str | None) -> Iterator[Need]:
         follow = ("list", "watch") if self.watches else ()
@@ -125,3 +125,7 @@ def _build_role(target: str, namespace: str | None, needs: Sequence[Need]) -> Ma
         "metadata": {"name": f"rotator-{target}", **({"namespace": namespace} if namespace is not None else {})},
         "rules": rules,
     }
+
+
+def _dump(role: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(role, sort_keys=False, default_flow_style=None, width=140)

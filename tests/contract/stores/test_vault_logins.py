@@ -246,8 +246,8 @@ def test_a_signed_token_is_read_at_each_login(server: VaultServer, mount: str, p
     assert store.read(PATH).current == key.key_id
 
 
-def test_a_pod_s_service_account_signs_in_by_the_kubernetes_method(tmp_path: Path, clock: FakeClock) -> None:
-    """The request and its answer, as Vault's documentation tells them."""
+def test_a_pod_s_service_account_signs_in_within_a_namespace_of_vault_s(tmp_path: Path, clock: FakeClock) -> None:
+    """Which only Vault Enterprise has; without one, a real Vault is signed in to in test_vault_kubernetes.py."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
