@@ -52,6 +52,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             find_program(SERVERS[server])
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker starts the cluster, and runs everything that needs it."""
     for item in items:
