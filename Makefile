@@ -55,7 +55,7 @@ test-servers: $(READY) ## what tests need besides: servers found or built with G
 	done
 
 test: check test-servers $(CLIENTS) ## everything: check, model check, contracts, sandbox, server, daemons killed and raced, real MCP clients
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup tests --ignore tests/unit --ignore tests/repo
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadscope tests --ignore tests/unit --ignore tests/repo
 
 image: ## the container image, with buildah or docker; BASE=… names another base
 	@epoch=$$(git log -1 --format=%ct 2>/dev/null || echo 1577836800); \

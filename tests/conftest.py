@@ -34,6 +34,15 @@ TARGET_NAMES = re.compile(
     r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
 )
 KEEPS_ENVIRON = ("ROTATOR_REQUIRE_REAL", "ROTATOR_TEST_")
+GROUPS = {
+    "contract/targets/": "kubernetes",
+    "contract/stores/test_vault_kubernetes.py": "kubernetes",
+    "integration/kubernetes/": "kubernetes",
+    "integration/chart/": "kubernetes",
+    "integration/image/": "image",
+    "clients/": "clients",
+}
+"""tests that one worker runs, by folder"""
 _LARGEST = 64 * 1024 * 1024
 
 
@@ -52,12 +61,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             find_program(SERVERS[server])
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker starts the cluster, and runs everything that needs it."""
-    for item in items:
-        if "contract/targets" in item.nodeid or "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("kubernetes"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """One worker starts a server that is dear, and runs everything that needs it; the rest goes to whoever is free."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    # xdist's own groups go by marks, and have no effect with pytest 9.2.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadGroups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((group for folder, group in GROUPS.items() if nodeid.startswith(f"tests/{folder}")), nodeid)
+
+    return LoadGroups(config, log)
 
 
 @pytest.fixture(scope="session")

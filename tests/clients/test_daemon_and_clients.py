@@ -8,7 +8,7 @@ from tests.support.clients import CREDENTIAL, SERVER, ClaudeCode, Codex, GeminiC
 from tests.support.daemon import Document, Site, running_daemon
 from tests.support.sandbox import SandboxProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NAMES = ("claude-code", "cursor", "vscode", "gemini-cli", "codex")
 READERS: tuple[RealClient, ...] = (ClaudeCode(), GeminiCli(), Codex(), Inspector("claude-code"))

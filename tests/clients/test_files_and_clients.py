@@ -18,7 +18,7 @@ from rotator.mcp.clients import get_client
 from rotator.targets.contents import ClientContent
 from tests.support.clients import SERVER, ClaudeCode, Codex, GeminiCli, Inspector, RealClient, Workplace, describe, find_key_ids
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 OWN_FILE = (ClaudeCode(), GeminiCli(), Codex())
 READERS: tuple[RealClient, ...] = (*OWN_FILE, Inspector("claude-code"), Inspector("gemini-cli"))

@@ -25,7 +25,7 @@ from tests.support.daemon import wait_until
 from tests.support.image import ROOT, UID, Image, Run, Storage, build_image, get_base, open_storage, running
 from tests.support.servers import say
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = ROOT / "docs" / "image.md"
 OURS = ("etc/rotator/", "opt/rotator/", "var/lib/rotator/")
