@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import msgspec
@@ -28,7 +28,7 @@ from rotator.remote.fields import is_loopback, parse_base_url
 from rotator.remote.http import ensure_header_value
 from rotator.targets.kubernetes.signing import PrintedToken, TokenAuth, find_in_file
 
-__all__ = ["ClusterAccess"]
+__all__ = ["Clients", "ClusterAccess"]
 
 _KEPT = 20
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -39,36 +39,48 @@ _Marks = Mapping[Path, tuple[int, int] | None]
 log = structlog.get_logger(__name__)
 
 
+class Clients(NamedTuple):
+    """Two, as each request looks at every connection of its client's: hundreds of watches would slow all others down."""
+
+    calls: httpx2.Client
+    watches: httpx2.Client
+
+    def close(self) -> None:
+        """Close both."""
+        self.calls.close()
+        self.watches.close()
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class ClusterAccess:
     """One cluster as one user. Safe to be used from several threads."""
 
     kubeconfig: Path | None
     context: str | None
-    _client: httpx2.Client | None = field(default=None, repr=False)
+    _clients: Clients | None = field(default=None, repr=False)
     _marks: _Marks = field(default_factory=dict)
     """of each file that the client was made from"""
     _latest: Callable[[], object] | None = field(default=None, repr=False)
     _former: Callable[[], object] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def get_client(self) -> httpx2.Client:
-        """The client, made anew where a file that it was made from has changed. Runs no program. Raises `Misconfigured`."""
+    def get_clients(self) -> Clients:
+        """The clients, made anew where a file that they were made from has changed. Runs no program. Raises `Misconfigured`."""
         with self._lock:
-            if self._client is None or any(_find_mark(file) != mark for file, mark in self._marks.items()):
-                client, marks = self._build()
+            if self._clients is None or any(_find_mark(file) != mark for file, mark in self._marks.items()):
+                clients, marks = self._build()
                 # The one of before is left to whoever still waits for its answers; the one before that has none to wait for.
                 if self._former is not None:
                     self._former()
-                self._former, self._latest = self._latest, weakref.finalize(self, client.close)
-                self._client, self._marks = client, marks
-            return self._client
+                self._former, self._latest = self._latest, weakref.finalize(self, clients.close)
+                self._clients, self._marks = clients, marks
+            return self._clients
 
     @property
     def _where(self) -> str:
         return f"kubeconfig {self.kubeconfig}" if self.kubeconfig is not None else "the pod's service account"
 
-    def _build(self) -> tuple[httpx2.Client, _Marks]:
+    def _build(self) -> tuple[Clients, _Marks]:
         # Looked at before they are read: what changes in between is read again.
         marks = {self.kubeconfig: _find_mark(self.kubeconfig)} if self.kubeconfig is not None else {}
         try:
@@ -78,10 +90,9 @@ class ClusterAccess:
             trusted = verify_cluster(config.cluster, config.user, config.abs_file)
             # As kubectl: the authorities of many clusters are not made to the letter of the standard, which newer Pythons insist on.
             trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            # Watches hold their connections, so there is no most.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=_KEPT)
-            auth = _choose_auth(config, self._where)
-            client = httpx2.Client(base_url=self._check_server(config), verify=trusted, auth=auth, limits=limits)
+            auth, server = _choose_auth(config, self._where), self._check_server(config)
+            clients = Clients(*(httpx2.Client(base_url=server, verify=trusted, auth=auth, limits=limits) for _ in Clients._fields))
         except ConfigError:
             problem = "it says too little, or what it names does not exist: see that it works with kubectl"
         except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError, msgspec.MsgspecError):
@@ -90,7 +101,7 @@ class ClusterAccess:
         except OSError as fault:
             problem = f"a file that it names cannot be used ({fault.strerror or type(fault).__name__})"
         else:
-            return client, marks
+            return clients, marks
         raise Misconfigured(f"{self._where}: {problem}")
 
     def _load(self) -> SingleConfig:

@@ -99,7 +99,7 @@ class ClusterApi:
         query = {**params, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_FOR)}
         if version:
             query["resourceVersion"] = version
-        client = self.access.get_client()
+        client = self.access.get_clients().watches
         limits = httpx2.Timeout(self.timeout, read=_SILENCE)
         try:
             with client.stream("GET", path, params=query, headers={"Accept": _METADATA}, timeout=limits) as answer:
@@ -142,7 +142,7 @@ class ClusterApi:
             headers["Content-Type"] = kind
         writes = method != "GET"
         try:
-            answer = self.access.get_client().request(
+            answer = self.access.get_clients().calls.request(
                 method,
                 path,
                 params=dict(params or {}),
