@@ -1,5 +1,5 @@
 # The image of the daemon: docs/image.md. Any base with Python 3.11 or later does, for both stages the same one.
-ARG BASE=docker.io/library/python:3.13-slim-bookworm
+ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 ARG PYTHON=python3
