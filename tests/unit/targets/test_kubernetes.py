@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from rotator.targets.kubernetes import KubernetesTargetConfig
+from rotator.targets.kubernetes.feeds import Feed
 from rotator.targets.kubernetes.memory import Memory
 from rotator.targets.kubernetes.ownership import read_view
 from rotator.targets.kubernetes.rollouts import Rollout, judge
@@ -137,3 +140,31 @@ def test_what_is_remembered_never_gets_older() -> None:
     assert memory.forget("a", "x")
     assert not memory.forget("a", "x")
     assert memory.find("a", "x") is None
+
+
+def test_a_watch_that_ends_goes_on_from_the_last_bookmark() -> None:
+    """Where little happens, the version of the last event is soon too old to go on from."""
+    begun: list[str] = []
+    over = threading.Event()
+    told: list[str] = []
+
+    class Api:
+        name = "test"
+
+        def list_all(self, *_: object, **__: object) -> tuple[list[Any], str]:
+            return [], "5"
+
+        def watch(self, _path: str, _what: str, _params: Mapping[str, str], version: str, *_: object) -> Iterator[Any]:
+            begun.append(version)
+            if len(begun) == 1:
+                yield {"type": "ADDED", "object": {"metadata": {"resourceVersion": "7"}}}
+                yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "90"}}}
+            else:
+                feed.stop()
+                over.set()
+
+    feed = Feed(Api(), "/x", "watching", {}, lambda _found: None, lambda kind, _found: told.append(kind))  # type: ignore[arg-type]
+    feed.start()
+    assert over.wait(10)
+    assert begun == ["5", "90"]
+    assert told == ["ADDED"]
