@@ -26,7 +26,7 @@ from rotator.settings.credentials import CredentialSettings
 from rotator.stores.aws import AwsStoreConfig
 from rotator.stores.embedded import EmbeddedStoreConfig
 from rotator.stores.vault import VaultStoreConfig
-from rotator.targets.config import FileTargetConfig
+from rotator.targets.file.config import FileTargetConfig
 from rotator.targets.kubernetes import KubernetesTargetConfig
 
 __all__ = [

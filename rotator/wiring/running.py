@@ -24,7 +24,7 @@ from rotator.metrics import Metrics
 from rotator.scheduling.wakeups import Wakeups
 from rotator.server.readiness import Readiness, WatchedStore
 from rotator.settings import Settings, load_settings, timing_of
-from rotator.targets.ownership import OwnershipFolder
+from rotator.targets.file.ownership import OwnershipFolder
 from rotator.wiring.departed import build_departed, carry_renamed
 from rotator.wiring.logs import configure_logs
 from rotator.wiring.runtime import Parts, build_journal, build_parts, find_config_or_fail

@@ -25,7 +25,7 @@ from rotator.stores.aws.store import AwsStore
 from rotator.stores.embedded.store import EmbeddedStore
 from rotator.stores.vault.adapter import VaultAdapter
 from rotator.stores.vault.store import VaultStore
-from rotator.targets.file import FileTarget
+from rotator.targets.file.target import FileTarget
 
 SIDES = ("before", "after")
 

@@ -33,7 +33,7 @@ import rotator.remote.millimetric
 import rotator.scheduling.cron
 import rotator.stores.aws.session
 import rotator.stores.embedded.sealed
-import rotator.targets.building  # noqa: F401
+import rotator.targets.file.building  # noqa: F401
 from rotator.domain.credential import Credential
 from rotator.domain.facts import Policy
 from rotator.domain.ports import Holding, Recollection, Store
@@ -41,7 +41,7 @@ from rotator.domain.record import Change, Promote, Record
 from rotator.engine.look import Timing
 from rotator.scheduling.wakeups import Wakeups
 from rotator.settings import Settings, conversion
-from rotator.targets.file import FileTarget
+from rotator.targets.file.target import FileTarget
 from rotator.wiring import running, runtime
 from rotator.wiring.logs import configure_logs
 from tests.crash.boundaries import Boundaries

@@ -18,7 +18,7 @@ REVEALERS = {
     "rotator/stores/vault/store.py": 1,  # the current key, in the field that consumers read
     "rotator/stores/aws/values.py": 2,  # the value that consumers read
     "rotator/targets/contents.py": 2,  # what a target is for
-    "rotator/targets/ownership.py": 1,  # hashed
+    "rotator/targets/file/ownership.py": 1,  # hashed
     "rotator/cli/demo/story.py": 1,  # the demo's leak, on stdin
 }
 

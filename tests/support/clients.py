@@ -26,9 +26,9 @@ import pytest
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Delivery
 from rotator.domain.secret import Secret
-from rotator.targets.building import build_file_target
-from rotator.targets.config import FileTargetConfig
-from rotator.targets.file import FileTarget
+from rotator.targets.file.building import build_file_target
+from rotator.targets.file.config import FileTargetConfig
+from rotator.targets.file.target import FileTarget
 from tests.support.sandbox import SandboxControl
 
 PROGRAMS = Path(__file__).parents[1] / "clients" / "node_modules" / ".bin"

@@ -14,7 +14,7 @@ from typing import Any
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Delivery, Target
 from rotator.domain.secret import Secret
-from rotator.targets.config import FileTargetConfig
+from rotator.targets.file.config import FileTargetConfig
 from rotator.targets.kubernetes import KubernetesTargetConfig
 from rotator.targets.surroundings import TargetSurroundings
 from tests.support.kubernetes import Cluster

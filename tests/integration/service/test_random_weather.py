@@ -36,8 +36,8 @@ from rotator.sandbox.faults import FaultRule, parse_rules
 from rotator.sandbox.server import SandboxServer
 from rotator.sandbox.settings import SandboxSettings
 from rotator.stores.embedded import EmbeddedStoreConfig
-from rotator.targets.building import build_file_target
-from rotator.targets.config import FileTargetConfig
+from rotator.targets.file.building import build_file_target
+from rotator.targets.file.config import FileTargetConfig
 from tests.support.daemon import wait_until
 from tests.support.fakes import FakeClock
 from tests.support.scenes import held_by

@@ -18,11 +18,11 @@ from rotator.domain.keys import KeyId, Kind
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
-from rotator.targets.backups import KEPT
-from rotator.targets.building import build_file_target
-from rotator.targets.config import FileTargetConfig
 from rotator.targets.contents import TemplateContent
-from rotator.targets.file import MOST_REWRITES, FileTarget
+from rotator.targets.file.backups import KEPT
+from rotator.targets.file.building import build_file_target
+from rotator.targets.file.config import FileTargetConfig
+from rotator.targets.file.target import MOST_REWRITES, FileTarget
 
 CLIENT_FILES = {
     "claude-code": ".claude.json",

@@ -8,11 +8,11 @@ from pathlib import Path
 from rotator.domain.errors import Misconfigured
 from rotator.domain.ports import Clock
 from rotator.mcp.clients import Located, get_client, locate_places
-from rotator.targets.backups import BackupFolder
-from rotator.targets.config import FileTargetConfig
 from rotator.targets.contents import HEADER_VALUE, RAW_KEY, ClientContent, Content, TemplateContent
-from rotator.targets.file import FileTarget
-from rotator.targets.ownership import OwnershipFolder
+from rotator.targets.file.backups import BackupFolder
+from rotator.targets.file.config import FileTargetConfig
+from rotator.targets.file.ownership import OwnershipFolder
+from rotator.targets.file.target import FileTarget
 
 
 def build_file_target(

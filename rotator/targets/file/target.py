@@ -20,9 +20,10 @@ from rotator.domain.secret import Secret
 from rotator.mcp.diffs import masked_diff
 from rotator.mcp.documents import decode_document
 from rotator.mcp.errors import DocumentError
-from rotator.targets.backups import BackupFolder
 from rotator.targets.contents import Content, Written, refuse_foreign
-from rotator.targets.files import (
+from rotator.targets.file.backups import BackupFolder
+from rotator.targets.file.ownership import Ownership, OwnershipFolder, hash_value
+from rotator.targets.file.replacing import (
     FileState,
     find_objection,
     find_unwritable,
@@ -31,7 +32,6 @@ from rotator.targets.files import (
     remove_leftovers,
     replace_file,
 )  # fmt: skip
-from rotator.targets.ownership import Ownership, OwnershipFolder, hash_value
 
 MOST_REWRITES = 3
 """R11: a client that keeps writing its old copy back is not fought more often than this a day."""

@@ -13,7 +13,7 @@ from rotator.remote.fields import FilePath
 from rotator.targets.surroundings import TargetSurroundings
 
 if TYPE_CHECKING:
-    from rotator.targets.file import FileTarget
+    from rotator.targets.file.target import FileTarget
 
 __all__ = ["FileTargetConfig"]
 
@@ -94,7 +94,7 @@ class FileTargetConfig(BaseModel):
 
     def build(self, surroundings: TargetSurroundings) -> FileTarget:
         """The target. Reads no file. Raises `Misconfigured`."""
-        from rotator.targets.building import build_file_target
+        from rotator.targets.file.building import build_file_target
 
         s = surroundings
         return build_file_target(s.name, self, s.state_dir, s.clock, s.environ, s.home, s.platform)

@@ -1,0 +1,3 @@
+"""A file on this machine: of an MCP client, or with a content of its own."""
+
+from __future__ import annotations
