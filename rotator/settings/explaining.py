@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -54,7 +54,7 @@ def explain(document: Document, failure: ValidationError, root: type[BaseModel])
     """Each mistake with its path. A mistake of a whole section points at the first field that its text names and the file has."""
     for error in failure.errors(include_url=False, include_input=False):
         written, path = _locate(document.data, error)
-        rule = _rule(error, path, root)
+        rule = _rule(error, path, root, document.data)
         if error["type"] in _OF_SECTIONS:
             named = next((word for word in re.findall(r"\w+", rule) if (*written, word) in document.origins), None)
             written = path = written if named is None else (*written, named)
@@ -78,13 +78,12 @@ def _locate(data: Any, error: ErrorDetails) -> tuple[Path, Path]:
     return tuple(written), (*written, last) if missing else tuple(written)
 
 
-def _rule(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
+def _rule(error: ErrorDetails, path: Path, root: type[BaseModel], data: Any) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
-        known = {name for model in find_models(root, path[:-1]) for name in _field_names(model)}
-        return f"is not a setting{suggest(str(path[-1]), known)}"
+        return _explain_unknown(str(path[-1]), find_models(root, path[:-1]), _get_section(data, path[:-1]).get("type"))
     if kind in {"literal_error", "enum"}:
         return f"must be {str(context['expected']).replace(chr(39), '')}"
     if kind == "union_tag_invalid":
@@ -97,6 +96,25 @@ def _rule(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         return f"is not of the form {context['pattern']}"
     return _WORDS.get(kind, error["msg"])
+
+
+def _explain_unknown(name: str, models: Sequence[type[BaseModel]], kind: Any) -> str:
+    """`kind`: what `type` says beside it. A setting of another type is not a slip of the pen."""
+    others = [other for model in models if name in _field_names(model) for other in _find_types(model)]
+    if others and kind is not None:
+        return f"is a setting of type {' and '.join(others)}, not of type {kind}"
+    fitting = [model for model in models if kind in _find_types(model)] or models
+    return f"is not a setting{suggest(name, {known for model in fitting for known in _field_names(model)})}"
+
+
+def _find_types(model: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(model.model_fields["type"].annotation) if "type" in model.model_fields else ()
+
+
+def _get_section(data: Any, path: Path) -> dict[Any, Any]:
+    for part in path:
+        data = data[part]
+    return dict(data)
 
 
 def _field_names(model: type[BaseModel]) -> Iterator[str]:

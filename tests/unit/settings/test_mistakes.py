@@ -289,7 +289,21 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         r"type must be http or pool or manual or command; did you mean pool\?",
     ),
     "a pool without a path": ("issuers:\n  ⟦s: {type: pool}\n", "issuers.s.path", "is required"),
-    "a setting of another kind of issuer": ("issuers:\n  s: {type: pool, path: p, ⟦inbox: x}\n", "issuers.s.inbox", "is not a setting"),
+    "a setting of another kind of issuer": (
+        "issuers:\n  s: {type: pool, path: p, ⟦inbox: x}\n",
+        "issuers.s.inbox",
+        "is a setting of type manual, not of type pool$",
+    ),
+    "a setting of another way to sign in": (
+        "stores:\n  v: {type: vault, address: 'https://v', auth: {type: token, ⟦token_file: /x}}\n",
+        "stores.v.auth.token_file",
+        "is a setting of type token-file, not of type token$",
+    ),
+    "a slip in a setting of one kind among many": (
+        "stores:\n  v: {type: vault, address: 'https://v', auth: {type: token, ⟦token_evn: X}}\n",
+        "stores.v.auth.token_evn",
+        r"is not a setting; did you mean token_env\?$",
+    ),
     "a pool in an unknown store": (
         "issuers:\n  s: {type: pool, path: p, ⟦store: vault}\n",
         "issuers.s.store",
