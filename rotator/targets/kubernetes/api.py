@@ -5,10 +5,13 @@ Secrets are asked for as metadata only: what others keep in them never enters th
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -17,9 +20,10 @@ from rotator.domain.errors import AnswerLost, Unreachable
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.answers import Answered, explain
 
-__all__ = ["ClusterApi", "Object"]
+__all__ = ["ClusterApi", "HangUp", "Object"]
 
 Object = Mapping[str, Any]
+HangUp = Callable[[], None]
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -89,10 +93,9 @@ class ClusterApi:
         if answer.status_code != httpx2.codes.NOT_FOUND:
             self._judge(answer, what, writes=True)
 
-    def watch(
-        self, path: str, what: str, params: Mapping[str, str], version: str, stopped: Callable[[], bool], opened: Callable[[], None]
-    ) -> Iterator[Object]:
-        """Events from a version on, bookmarks too, as metadata, until the server ends it; `opened` is called when it has begun.
+    def watch(self, path: str, what: str, params: Mapping[str, str], version: str, opened: Callable[[HangUp], None]) -> Iterator[Object]:
+        """Events from a version on, bookmarks too, as metadata, until the server ends it; `opened` is called when it has begun, with what
+        ends it at once from another thread.
 
         Raises `Expired`, `Unreachable`, `Refused`.
         """
@@ -106,10 +109,8 @@ class ClusterApi:
                 if answer.status_code != httpx2.codes.OK:
                     answer.read()
                     self._judge(answer, what, writes=False)
-                opened()
+                opened(partial(_hang_up, answer))
                 for line in answer.iter_lines():
-                    if stopped():
-                        return
                     if line:
                         yield self._parse_event(line, what)
         except httpx2.HTTPError as problem:
@@ -173,6 +174,13 @@ class ClusterApi:
             raise Unreachable(f"{self.name}: {what}: what answered ({answer.status_code}) is no API server: see the address")
         known = body if isinstance(body, dict) and body.get("kind") == "Status" else {}
         raise explain(Answered(answer.status_code, known, answer.headers.get("Retry-After", "")), self.name, what, writes=writes)
+
+
+def _hang_up(answer: httpx2.Response) -> None:
+    """Whoever reads the answer in another thread reads its end. To close it would not wake him."""
+    connection = answer.extensions["network_stream"].get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it has ended by itself
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not SSLSocket's own, which takes TLS away from under the reader
 
 
 def _why(problem: httpx2.HTTPError) -> str:

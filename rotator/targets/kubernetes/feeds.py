@@ -10,7 +10,7 @@ import structlog
 
 from rotator.domain.errors import RotatorError
 from rotator.targets.kubernetes.answers import Expired
-from rotator.targets.kubernetes.api import ClusterApi, Object
+from rotator.targets.kubernetes.api import ClusterApi, HangUp, Object
 
 __all__ = ["Feed"]
 
@@ -36,15 +36,19 @@ class Feed:
     _live: bool = False
     _stopping: threading.Event = field(default_factory=threading.Event)
     _problem: str = ""
+    _hang_up: HangUp | None = None
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
         threading.Thread(target=self._run, name=f"watch-{self.api.name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Tell nobody any more. The thread ends with the next line that comes, at the latest when the server ends the watch."""
+        """Tell nobody any more; connection and thread end."""
         self._live = False
         self._stopping.set()
+        hang_up = self._hang_up
+        if hang_up is not None:
+            hang_up()
 
     @property
     def is_live(self) -> bool:
@@ -75,17 +79,23 @@ class Feed:
         return version
 
     def _follow(self, version: str) -> str:
-        for event in self.api.watch(self.path, self.what, self.params, version, self._stopping.is_set, self._open):
-            if self._stopping.is_set():
-                break
-            found = event["object"]
-            version = str((found.get("metadata") or {}).get("resourceVersion") or version)
-            if event["type"] != "BOOKMARK":
-                self.on_event(str(event["type"]), found)
+        try:
+            for event in self.api.watch(self.path, self.what, self.params, version, self._open):
+                if self._stopping.is_set():
+                    break
+                found = event["object"]
+                version = str((found.get("metadata") or {}).get("resourceVersion") or version)
+                if event["type"] != "BOOKMARK":
+                    self.on_event(str(event["type"]), found)
+        finally:
+            self._hang_up = None  # the connection may serve another watch now
         return version
 
-    def _open(self) -> None:
+    def _open(self, hang_up: HangUp) -> None:
+        self._hang_up = hang_up
         self._live, self._problem = not self._stopping.is_set(), ""
+        if self._stopping.is_set():  # told to stop right before
+            hang_up()
 
     def _complain(self, problem: str) -> None:
         if problem != self._problem and not self._stopping.is_set():

@@ -57,6 +57,18 @@ def ours(spot: SecretPlace) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("mode", ["named", "by label"])
+def test_a_target_that_is_closed_leaves_no_thread(spot: SecretPlace, mode: str) -> None:
+    """At each reload targets are closed and built anew; an idle watch would hold its thread for a minute."""
+    target = spot.build(**(ours(spot) if mode == "by label" else {}))
+    bring(target)
+    before = set(threading.enumerate())
+    with following(target):
+        wait_until(lambda: remembers(target), WITHIN, what="a live watch")
+        assert any(thread.name.startswith("watch-") for thread in set(threading.enumerate()) - before)
+    wait_until(lambda: not any(t.name.startswith("watch-") for t in set(threading.enumerate()) - before), WITHIN, what="the threads' end")
+
+
+@pytest.mark.parametrize("mode", ["named", "by label"])
 def test_a_change_by_somebody_else_is_told_of_and_nothing_is_asked_meanwhile(spot: SecretPlace, weather: WeatherProxy, mode: str) -> None:
     target = spot.build(server=weather.address, **(ours(spot) if mode == "by label" else {}))
     bring(target)
