@@ -95,11 +95,21 @@ def _due_at(facts: Facts, decisions: Decisions, blocks: tuple[Blocked, ...], now
             times.append(now + timing.recheck)
     if facts.memory is not None and facts.memory.swept_at is not None and facts.record is not None and facts.record.closed:
         times.append(_from(facts.memory.swept_at + facts.policy.sweep_every, now, timing.recheck))
+    times += _catch_up(facts, now, timing)
     placed = [t.since for t in facts.targets if t.since is not None and t.key_id is not None and t.best_level is Level.PLACED]
     times += [since + pause for since in placed for pause in _LOOK_AGAIN if since + pause > now]
     if facts.due_at is not None and (facts.rotation is None or facts.due_at > now):
         times.append(_from(facts.due_at, now, timing.recheck))
     return min(times)
+
+
+def _catch_up(facts: Facts, now: datetime, timing: Timing) -> list[datetime]:
+    """For targets that are behind, whether or not anything waits for them: a rotation may be long over."""
+    current = facts.record.current if facts.record else None
+    if current is None:
+        return []
+    late = [t for t in facts.targets if t.key_id != current.key_id]
+    return [_from(t.retry_at, now, timing.recheck) if t.retry_at is not None else now + timing.recheck for t in late]
 
 
 def _is_open_ended(decision: Wait) -> bool:

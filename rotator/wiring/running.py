@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,8 @@ class Runtime:
     """whether targets tell of changes"""
     rejected: str = ""
     """what is wrong with the configuration on disk, while an older one is in force"""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    """one at a time: a change of the file, a signal and the API may ask for a reload at once"""
 
     def watch_stores(self, readiness: Readiness) -> None:
         """Let every store's reads say whether it answers."""
@@ -59,17 +62,19 @@ class Runtime:
 
     def follow(self) -> None:
         """From now on every target may wake whom it serves."""
-        self.following = True
-        for name, target in self.parts.targets.items():
-            users = [c.name for c in self.parts.credentials.values() if any(bound.name == name for bound in c.targets)]
-            if users:
-                target.follow(partial(self._wake, users))
+        with self._lock:
+            self.following = True
+            for name, target in self.parts.targets.items():
+                users = [c.name for c in self.parts.credentials.values() if any(bound.name == name for bound in c.targets)]
+                if users:
+                    target.follow(partial(self._wake, users))
 
     def unfollow(self) -> None:
         """Targets wake nobody any more."""
-        self.following = False
-        for target in self.parts.targets.values():
-            target.close()
+        with self._lock:
+            self.following = False
+            for target in self.parts.targets.values():
+                target.close()
 
     def _wake(self, names: Sequence[str]) -> None:
         for name in names:
@@ -77,13 +82,14 @@ class Runtime:
 
     def reload(self) -> bool:
         """Read the configuration again; True if it changed. A bad one is reported and the old one stays."""
-        try:
-            changed = self._reload()
-        except RotatorError as problem:
-            self.rejected = str(problem)
-            raise
-        self.rejected = ""
-        return changed
+        with self._lock:
+            try:
+                changed = self._reload()
+            except RotatorError as problem:
+                self.rejected = str(problem)
+                raise
+            self.rejected = ""
+            return changed
 
     def _reload(self) -> bool:
         text = _read_text(self.path)

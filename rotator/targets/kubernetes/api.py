@@ -33,7 +33,7 @@ _PAGE = 500
 _WATCH_FOR = 300
 """seconds after which the server ends a watch"""
 _SILENCE = 90.0
-"""seconds without even a bookmark, which comes about every minute, after which a watch's connection is taken for dead"""
+"""seconds without even a bookmark, which mostly comes every minute, after which a watch is begun again: its connection may be dead"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ class ClusterApi:
                 for line in answer.iter_lines():
                     if line:
                         yield self._parse_event(line, what)
+        except httpx2.ReadTimeout:
+            return  # where nothing at all happens there may be no bookmarks either, and whether the server is there the next one tells
         except httpx2.HTTPError as problem:
             raise Unreachable(f"{self.name}: {what}: the connection ended ({_why(problem)})") from None
 

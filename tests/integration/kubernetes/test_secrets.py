@@ -104,6 +104,18 @@ def test_a_permission_that_is_taken_away_stops_the_next_mint(site: SecretSite) -
         daemon.wait_for("checkout", lambda s: is_settled(s, 2), 60)
 
 
+def test_a_secret_that_cannot_be_put_back_at_once_is_put_back_soon(site: SecretSite) -> None:
+    """No rotation is open that would have it looked at again."""
+    with WeatherProxy(site.cluster.address, site.cluster.ca_file) as weather:
+        site.configure(restart="none", poll="1h", server=weather.address)
+        with site.running() as daemon:
+            key_id = str(daemon.wait_for("checkout", lambda s: is_settled(s, 1))["key_id"])
+            count = iter(range(1, 10_000))
+            weather.judge = lambda asked: Reply(503) if asked.writes and next(count) < 3 else None
+            site.cluster.call("DELETE", site.path)
+            wait_until(lambda: site.holds(key_id), 30.0, what="the Secret to be back")
+
+
 @pytest.mark.parametrize("refused", [409, 429, 500, "lost"])
 def test_secrets_converge_whatever_the_api_server_answers(site: SecretSite, refused: int | str) -> None:
     """Every third write meets bad weather, through three rotations."""

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from rotator.domain.errors import AnswerLost, Conflict, Permanent, RotatorError, Unreachable
 from rotator.domain.facts import AtDeadline, Level
-from rotator.domain.ports import Observation
+from rotator.domain.ports import Delivery, Observation
 from rotator.domain.reasons import Reason
 from tests.support.fakes import FakeTarget
 from tests.unit.engine.conftest import QUICK, Rig, settled
@@ -94,3 +95,47 @@ def test_what_is_placed_is_looked_at_again_until_it_is_in_use(rig: Rig) -> None:
     outcome = rig.live("one", lambda o: any(reason is Reason.TARGETS_BEHIND for reason, _, _ in o.view.waiting))
     assert outcome.view.due_at is not None
     assert outcome.view.due_at - rig.clock.now() <= timedelta(seconds=30)
+
+
+class Hindered(FakeTarget):
+    """Fails so many deliveries."""
+
+    hindered: RotatorError | None = None
+
+    def deliver(self, delivery: Delivery, seen: Observation) -> Observation:
+        if self.hindered is not None:
+            raise self.hindered
+        return super().deliver(delivery, seen)
+
+
+@pytest.mark.parametrize(
+    "problem", [Conflict("written meanwhile"), Unreachable("no answer"), AnswerLost("no answer"), Permanent("no")], ids=repr
+)
+@pytest.mark.parametrize("required", [True, False], ids=["required", "not required"])
+def test_what_cannot_be_repaired_at_once_is_tried_again_soon(rig: Rig, problem: RotatorError, required: bool) -> None:
+    """Nothing else is under way that would have it looked at before the hourly `resync`."""
+    target = Hindered("cluster")
+    rig.target = target
+    credential = rig.add("one")
+    rig.credentials["one"] = replace(credential, targets=tuple(replace(bound, required=required) for bound in credential.targets))
+    rig.engine.set_credentials(rig.credentials)
+    rig.live("one", settled)
+    key_id = target.held.pop("one").key_id
+    target.hindered = problem
+    for _ in range(4):
+        outcome = rig.visit("one")
+        assert outcome.view.due_at is not None
+        assert timedelta(0) < outcome.view.due_at - rig.clock.now() <= timedelta(seconds=30)
+        rig.clock.advance(outcome.view.due_at - rig.clock.now())
+    target.hindered = None
+    rig.visit("one")
+    assert target.held["one"].key_id == key_id
+
+
+def test_a_target_that_cannot_be_looked_at_is_looked_at_again_soon(rig: Rig) -> None:
+    rig.add("one")
+    rig.live("one", settled)
+    rig.target.away = True
+    outcome = rig.visit("one")
+    assert outcome.view.due_at is not None
+    assert timedelta(0) < outcome.view.due_at - rig.clock.now() <= timedelta(seconds=30)
