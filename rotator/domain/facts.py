@@ -224,13 +224,15 @@ class AttemptView:
     """How this replica sees the open attempt."""
 
     in_hand: bool
-    """this process opened it and has not yet asked the issuer"""
+    """this process opened it and is yet to ask the issuer, or to lay what it answered into the store"""
     ours: bool
     """this journal opened it"""
     expired: bool
     """this process has seen it open for longer than the lease, on its own monotonic clock (L26)"""
     barren: bool = False
     """the issuer surely refused its mint: no key came of it"""
+    unstaged: bool = False
+    """its key is in this process' memory and nowhere else"""
 
 
 @dataclass(frozen=True, slots=True)

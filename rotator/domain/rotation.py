@@ -133,7 +133,7 @@ def give_up(facts: Facts, _now: datetime) -> Decision | None:
     if record is not None and record.pending is not None:
         return Do(Retire(record.pending.key_id, failed=False))
     if record is not None and record.attempt is not None and facts.attempt is not None and facts.attempt.ours:
-        return Do(CloseAttempt(record.attempt.id, failed=False))
+        return Do(CloseAttempt(record.attempt.id, failed=False, lost=not facts.policy.can_list and facts.attempt.unstaged))
     return Do(CloseRotation(Reason.ABANDONED))
 
 
@@ -172,7 +172,10 @@ def open_needed(facts: Facts, now: datetime) -> Decision | None:
 def close_stale_attempt(facts: Facts, _now: datetime) -> Decision | None:
     """L3, L8: an attempt that nobody works at is closed, so that its key, if it ever comes to life, is swept, or known to be possible."""
     record, view = facts.record, facts.attempt
-    if record is None or record.attempt is None or view is None or view.in_hand or not (view.ours or view.expired):
+    if record is None or record.attempt is None or view is None:
+        return None
+    # A key that the store did not take within the lease is not kept for ever: something else may stand before its turn.
+    if not (view.unstaged and view.expired if view.in_hand else view.ours or view.expired):
         return None
     # Whoever opened it may have asked the issuer: its answer was lost, it crashed, or it stands still with the key in hand.
     return Do(CloseAttempt(record.attempt.id, failed=view.ours, lost=not facts.policy.can_list and not view.barren))
@@ -359,7 +362,7 @@ def drop_idle_attempt(facts: Facts, _now: datetime) -> Decision | None:
         return None
     if facts.rotation is not None and record.pending is None and not is_promoted(facts, facts.rotation):
         return None
-    return Do(CloseAttempt(record.attempt.id, failed=False))
+    return Do(CloseAttempt(record.attempt.id, failed=False, lost=not facts.policy.can_list and view.unstaged))
 
 
 def tell_orphans(facts: Facts, now: datetime) -> Decision | None:
@@ -385,6 +388,8 @@ def _cannot_mint(facts: Facts, rotation: Rotation, now: datetime) -> Decision | 
             "the credential has no issuer that can mint: configure one, or write a new key into the store",
         )
     if rotation.failures >= facts.policy.max_failures:
+        if _unswept(facts) and not facts.orphans_wait:
+            return Do(Sweep())  # what the last attempt brought is found now, not within the hour
         return Park(
             Reason.ATTEMPTS_FAILED,
             f"{rotation.failures} attempts in a row brought no usable key: see `rotator history`, then `rotator retry` or `abandon`",

@@ -11,7 +11,19 @@ from rotator.domain.credential import BoundTarget, Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import AttemptView, Facts, Memory, Sightings, TargetFact
 from rotator.domain.keys import KeyId, Kind
-from rotator.domain.ports import Clock, Holding, Issuer, Journal, Line, Observation, Placement, Recollection, SaveMemory, SavePlacement
+from rotator.domain.ports import (
+    Clock,
+    Holding,
+    Issued,
+    Issuer,
+    Journal,
+    Line,
+    Observation,
+    Placement,
+    Recollection,
+    SaveMemory,
+    SavePlacement,
+)
 from rotator.domain.reasons import Reason
 from rotator.domain.recalling import carry_on
 from rotator.domain.record import KeyEntry, Record, Stage
@@ -48,7 +60,9 @@ class Mind:
     started_at: datetime
     lock: threading.Lock = field(default_factory=threading.Lock)
     in_hand: dict[str, str] = field(default_factory=dict)
-    """credential → the attempt it opened and has not yet used"""
+    """credential → the attempt it opened, while its key is not in the store"""
+    unstaged: dict[str, tuple[str, Issued]] = field(default_factory=dict, repr=False)
+    """credential → that attempt, and the key it brought, which the store has yet to take"""
     barren: dict[str, str] = field(default_factory=dict)
     """credential → the attempt whose mint the issuer surely refused: it brought no key"""
     orphans_wait: dict[str, datetime] = field(default_factory=dict)
@@ -85,8 +99,20 @@ class Mind:
         with self.lock:
             self.first_seen.pop(closed or self.in_hand.get(credential, ""), None)
             self.in_hand.pop(credential, None)
+            self.unstaged.pop(credential, None)
             if closed is not None:
                 self.barren.pop(credential, None)
+
+    def keep_unstaged(self, credential: str, attempt: str, issued: Issued) -> None:
+        """The attempt brought a key that is nowhere else yet."""
+        with self.lock:
+            self.unstaged[credential] = (attempt, issued)
+
+    def find_unstaged(self, credential: str, attempt: str) -> Issued | None:
+        """The key that an attempt brought, while it is in memory alone."""
+        with self.lock:
+            of, issued = self.unstaged.get(credential, ("", None))
+            return issued if of == attempt else None
 
     def give_back(self, credential: str, attempt: str) -> None:
         """The issuer refused: the lease in hand is of no use, and no key came of it."""
@@ -253,6 +279,7 @@ class Observer:
             ours=known.rotation is not None and known.rotation.attempt == attempt,
             expired=age >= self.timing.lease.total_seconds(),
             barren=self.mind.barren.get(credential.name) == attempt,
+            unstaged=self.mind.find_unstaged(credential.name, attempt) is not None,
         )
 
     def _due_at(self, credential: Credential, known: Recollection, record: Record | None) -> datetime | None:

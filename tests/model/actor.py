@@ -104,6 +104,8 @@ class Look(NamedTuple):
     barren: int = NONE
     """the attempt whose mint was surely refused"""
     orphans_wait: bool = False
+    unstaged: bool = False
+    """whether that in hand has brought a key already"""
 
 
 @dataclass(slots=True)
@@ -204,7 +206,7 @@ class Decider:
         lease: tuple[bool, ...] = (False,)
         if record is not None and record.attempt is not None:
             own = journal.rotation is not None and attempt_number(record.attempt.id) == journal.rotation.attempt
-            lease = (False,) if own else (False, True)
+            lease = (False,) if own and not look.unstaged else (False, True)
         swept = journal.memory is not None and record is not None and bool(record.closed)
         for v, le, h in itertools.product(verify, lease, (False, True) if swept else (False,)):
             yield Passed(verify=v, lease=le, hour=h)
@@ -229,7 +231,7 @@ class Decider:
         if record is not None and record.attempt is not None:
             attempt = attempt_number(record.attempt.id)
             own = open_rotation is not None and attempt == open_rotation.attempt
-            view = AttemptView(look.hand == attempt, own, passed.lease, look.barren == attempt)
+            view = AttemptView(look.hand == attempt, own, passed.lease, look.barren == attempt, look.unstaged)
         promoted = number(record.current.key_id) if record is not None and record.current is not None else NONE
         sights = _with_asked(journal.sights, passed)
         return Facts(

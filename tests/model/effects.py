@@ -15,7 +15,7 @@ from tests.model.looking import ORPHANS, Looking
 from tests.model.parts import Move, lagged
 from tests.model.stores import PLACE, Lag, Seen, Write
 from tests.model.symbols import NONE, attempt_number, number
-from tests.model.world import BAD, HOLLOW, LIVES, Rep, State, with_service
+from tests.model.world import BAD, HOLLOW, LIVES, UNBORN, Rep, State, service_of, with_service
 
 
 class Effects(Looking):
@@ -202,6 +202,10 @@ class Effects(Looking):
     def _do_mint(self, state: State, r: int, rep: Rep) -> Iterator[Move]:
         _, attempt, replaces = rep.plan
         faults = self.world.faults
+        if service_of(state.service, attempt) != UNBORN:
+            kept = rep._replace(plan=("hand", attempt, replaces), hand=NONE, fresh=False, tfresh=0)
+            yield ("takes the key that it kept", r, attempt), 0, self.with_rep(state, r, kept)
+            return
         born = state._replace(service=with_service(state.service, attempt, LIVES))
         used = rep._replace(hand=NONE, fresh=False, tfresh=0)
         yield ("mints", r, attempt), 0, self.with_rep(born, r, used._replace(plan=("hand", attempt, replaces)))
@@ -237,9 +241,12 @@ class Effects(Looking):
         if "revoke-in-hand" in self.world.actor and rep.fresh:
             again = self._idle(rep, plan=("revoke-hand", attempt), seen=rep.seen)
         for label, cost, after in self._commit(state, r, rep, ("stage", attempt, replaces), self._idle(rep), lost=again):
-            if label[0] in ("fails", "illegal"):
-                given_up = self.rep(after, r)
-                yield label, cost, self.with_rep(after, r, self._idle(given_up) if given_up.plan[0] == "hand" else given_up)
+            left = self.rep(after, r)
+            if label[0] == "fails" and left.plan[0] == "hand":
+                blocked = self._blocked(state, ("mint", attempt))
+                yield label, cost, self.with_rep(after, r, self._idle(left, hand=attempt, blocked=blocked))
+            elif label[0] == "illegal" and left.plan[0] == "hand":
+                yield label, cost, self.with_rep(after, r, self._idle(left))
             else:
                 yield label, cost, after
 

@@ -63,6 +63,7 @@ class Looking(Parts):
             alive,
             rep.barren,
             rep.blocked[:1] in ORPHANS,
+            rep.hand != NONE and service_of(state.service, rep.hand) != UNBORN,
         )
 
     def choices(self, state: State, r: int) -> Choices:

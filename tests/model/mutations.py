@@ -237,6 +237,11 @@ def _never_lost(decision: do.Decision | None, _args: Any) -> do.Decision | None:
     return decision
 
 
+def _kept_for_ever(decision: do.Decision | None, args: Any) -> do.Decision | None:
+    (facts, *_) = args
+    return None if facts.attempt is not None and facts.attempt.in_hand else decision
+
+
 def _world(faults: set[str], budget: int, *, replicas: int = 1, targets: tuple[TargetSpec, ...] = (), **bounds: int) -> World:
     return World("planted", frozenset(faults), budget, replicas=replicas, targets=targets, events=events(**bounds), coarse=replicas > 1)
 
@@ -254,6 +259,7 @@ def _blind(world: World, kind: str) -> World:
 
 
 UNLISTED = replace(_world({"crash"}, 1, due=1), policy=CANNOT_LIST)
+UNLISTED_GIVEN_UP = replace(_world({"fail"}, 1, due=1, abandon=1), policy=CANNOT_LIST)
 UNLISTED_TWO = replace(_world({"stall"}, 1, replicas=2, due=1), policy=CANNOT_LIST)
 ONE = _world(set(), 0, due=1)
 TWO = _world(set(), 0, replicas=2, due=1)
@@ -309,6 +315,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the overlap counts from the retirer's word", STALLS, ("I1",), wrapped(retirement, "retired_since", _by_its_own_word)),
     Mutation("who never swept never sweeps", LATE, ("I2",), wrapped(rotation, "sweep_hourly", _only_if_swept_before)),
     Mutation("a lost mint is not noted", UNLISTED, ("I2",), wrapped(rotation, "close_stale_attempt", _never_lost)),
+    Mutation("a minted key that no store took is dropped unsaid", UNLISTED_GIVEN_UP, ("I2",), wrapped(rotation, "give_up", _never_lost)),
+    Mutation(
+        "a minted key that no store took is kept in memory for ever",
+        _world({"fail"}, 1, due=1, outsider=1),
+        ("I2",),
+        wrapped(rotation, "close_stale_attempt", _kept_for_ever),
+    ),
     Mutation("an orphan in the store's place is ended", ORPHAN_IN_PLACE, ("I1",), orphans_in_place_are_ended),
     Mutation("no look at the clock", replace(ONE, clock_jumps=True), ("I1",), without(*ROUTINE_CHECKS, "clock")),
     Mutation("a dead current key is no objection", KILLED, ("I1",), without(*ROUTINE_CHECKS, "current_is_fresh")),

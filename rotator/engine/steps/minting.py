@@ -99,11 +99,12 @@ def mint(work: Work, action: do.Mint) -> Lines:
     """Ask the issuer for a key with the attempt's label, and lay it into the store as pending (L3, L14).
 
     Whatever goes wrong after the key was born: it is never revoked from here, since a stage whose answer was lost may have been
-    applied. The attempt's label lets the sweep find it.
+    applied. While the store does not take the key it is kept in memory, and staged when this step is taken again; should it get lost,
+    the attempt's label lets the sweep find it.
     """
     credential = work.credential
     try:
-        issued = credential.issuer.mint(work.order(action.attempt))
+        issued = work.mind.find_unstaged(credential.name, action.attempt) or credential.issuer.mint(work.order(action.attempt))
     except KeyWanted as problem:
         # Another credential was faster. The attempt is over and brought nothing, and that is nobody's failure.
         work.mind.give_back(credential.name, action.attempt)
@@ -117,10 +118,16 @@ def mint(work: Work, action: do.Mint) -> Lines:
     except (Permanent, NeedsHuman, Misconfigured):
         work.mind.give_back(credential.name, action.attempt)
         raise
-    lost = _stage(work, action, issued)
-    work.mind.forget_attempt(credential.name)
+    work.mind.keep_unstaged(credential.name, action.attempt, issued)
     key_id = issued.secret.key_id
-    return (Event(work.now(), "outcome", "mint", lost, process=work.rotation.id, key_id=key_id, ok=lost is None),)
+    try:
+        overtaken = _stage(work, action, issued)
+    except RotatorError as problem:
+        text = f"key {key_id} is minted and waits to be stored: {problem}"
+        # Another one would be minted each time, were it not kept.
+        raise type(problem)(text, reason=problem.reason, **({"after": problem.after} if isinstance(problem, Retry) else {})) from None
+    work.mind.forget_attempt(credential.name)
+    return (Event(work.now(), "outcome", "mint", overtaken, process=work.rotation.id, key_id=key_id, ok=overtaken is None),)
 
 
 def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
@@ -130,7 +137,7 @@ def _lost(work: Work, action: do.Mint, problem: AnswerLost) -> Lines:
 
 
 def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
-    """None when the key is staged, else why it is left to the sweep."""
+    """None when the key is staged, else why it is left to the sweep. Raises what the store raises, while it may take the key later."""
     credential = work.credential
     current = work.record.current
     entry = KeyEntry(
@@ -143,7 +150,6 @@ def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
         issuer=credential.issuer_name,
         replaces=current.key_id if current else None,
     )
-    reason = Reason.UNREACHABLE
     for _ in range(_STAGE_TRIES):
         try:
             seen = credential.store.read(credential.path)
@@ -152,12 +158,10 @@ def _stage(work: Work, action: do.Mint, issued: Issued) -> Reason | None:
             credential.store.commit(credential.path, seen, store.StageKey(entry, issued.secret))
         except (Conflict, AnswerLost):
             continue
-        except Unreachable:
-            return reason
         except IllegalTransition:
             return Reason.ATTEMPT_HELD
         return None
-    return reason
+    raise Unreachable(f"the store of {credential.name} changed, or gave no answer, {_STAGE_TRIES} times in a row")
 
 
 def _is_staged(seen: Holding, attempt: str) -> bool:
