@@ -36,7 +36,7 @@ def explain(answered: Answered, name: str, what: str, help_: str) -> RotatorErro
         return Refused(f"{name} forbids {what}: {help_}")
     if status in (408, 412, 425, 472, 473) or status >= 500:
         return Unreachable(f"{name} failed at {what} ({status}): see its log; it is tried again")
-    return Refused(f"{name} refused {what} ({status}): {help_}")
+    return Refused(f"{name} refused {what} ({status}): its log, or that of a proxy before it, says why")
 
 
 def explain_write(answered: Answered, name: str, what: str, help_: str) -> RotatorError:
