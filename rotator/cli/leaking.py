@@ -17,6 +17,7 @@ from rotator.cli.connection import daemon
 from rotator.cli.context import Options, pass_options, uses_daemon
 from rotator.cli.durations import DURATION, Span
 from rotator.domain.errors import MalformedKey, RotatorError
+from rotator.domain.reasons import Reason
 
 if TYPE_CHECKING:
     from rotator.cli.api import Row
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 4_096
 _RETIREMENTS = 20
+_AWAY = frozenset({Reason.STORE_UNREACHABLE, Reason.UNREACHABLE, Reason.RATE_LIMITED})
 _BEARER = re.compile(r"\ABearer\s+", re.IGNORECASE)
 """As a key stands in the header that it was found in."""
 
@@ -53,6 +55,8 @@ def leak(options: Options, key_id: str | None, wait: bool, timeout: Span) -> int
 
     The service caches keys, 5 minutes by default: a revoked key may live on for as long, and its death is proven only after that.
 
+    While a store that may hold the key does not answer, the report is made again.
+
     Exits 0 when the key is proven dead, 4 when a person is needed, 1 when the time-out has passed. Stopping the command changes nothing
     about the report.
     """
@@ -64,7 +68,7 @@ def leak(options: Options, key_id: str | None, wait: bool, timeout: Span) -> int
     with daemon(options.state_dir) as client:
         after = api.fetch_events(client, None, limit=1)[1] if wait else 0
         try:
-            accepted = api.post_leak(client, report)
+            accepted = _hand_in(client, report, Pace(timeout.value) if wait else None)
         except RotatorError as problem:
             return _tell_dead(client, options, reported, problem)
         finally:
@@ -78,6 +82,26 @@ def leak(options: Options, key_id: str | None, wait: bool, timeout: Span) -> int
 
         print_json({"accepted": accepted, "stories": [build_story_json(e.story) for e in endings if e.story is not None]})
     return max([0, *(e.code for e in endings)])
+
+
+def _hand_in(client: DaemonClient, report: dict[str, Any], pace: Pace | None) -> list[Row]:
+    """The report, accepted; with a pace it is made again while stores do not answer. Raises what the daemon refuses it with."""
+    from rotator.cli import api
+    from rotator.remote.daemon import DaemonError
+
+    told, started = False, pace.monotonic() if pace is not None else 0.0
+    while True:
+        try:
+            return api.post_leak(client, report)
+        except DaemonError as problem:
+            if pace is None or problem.reason not in _AWAY:
+                raise
+            if pace.timeout is not None and pace.monotonic() - started >= pace.timeout.total_seconds():
+                raise
+            if not told:
+                click.echo(f"{problem}\nit is not accepted yet, and is reported again until they answer", err=True)
+            told = True
+            pace.pause()
 
 
 def _tell_dead(client: DaemonClient, options: Options, key_id: str, refusal: RotatorError) -> int:

@@ -227,6 +227,24 @@ def test_a_refused_report_ends_with_its_message(call: Call, leaked: StubDaemon) 
     assert "no credential holds" in result.stderr
 
 
+def test_a_report_is_made_again_while_a_store_does_not_answer(call: Call, leaked: StubDaemon) -> None:
+    accepted = leaked.routes["POST /api/v1/leak"]
+    away = Problem(503, "store-unreachable", f"no store that answers holds key {OLD}", 1)
+    leaked.routes["POST /api/v1/leak"] = [away, away, accepted]
+    result = call("leak", OLD)
+    assert result.exit_code == 0
+    assert result.stderr.count("reported again until they answer") == 1
+    assert len(leaked.posts("/api/v1/leak")) == 3
+
+
+@pytest.mark.parametrize("option", ["--no-wait", "--timeout=1s"])
+def test_a_report_is_not_made_again_for_ever(option: str, call: Call, leaked: StubDaemon) -> None:
+    leaked.routes["POST /api/v1/leak"] = Problem(503, "store-unreachable", f"no store that answers holds key {OLD}", 1)
+    result = call("leak", OLD, option)
+    assert result.exit_code == 1
+    assert "no store that answers" in result.stderr
+
+
 @pytest.mark.parametrize(("reason", "code"), [("leak-held", 4), ("preflight-failed", 4)])
 def test_a_leak_that_needs_a_person_is_exit_code_4_with_the_timeline_so_far(reason: str, code: int, call: Call, leaked: StubDaemon) -> None:
     leaked.routes["GET /api/v1/retirements"] = {"retirements": [a_retirement()]}

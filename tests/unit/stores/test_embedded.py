@@ -261,7 +261,7 @@ def test_a_failed_commit_changes_nothing(store: EmbeddedStore, path: Path, monke
 
 def test_no_descriptor_is_left_open(store: EmbeddedStore) -> None:
     def find_open() -> list[str]:
-        links = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+        links = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
         return sorted(link for link in links if link.startswith(str(store.path.parent)))
 
     commit_all(store, "path", an_opening())
