@@ -21,6 +21,7 @@ __all__ = ["Absent", "Denied", "Exists", "Invalid", "Misplaced", "explain"]
 _PAUSE = timedelta(seconds=2)
 """After a throttled call: AWS names no time."""
 _QUOTA_PAUSE = timedelta(minutes=10)
+_TOO_MANY = 429
 _SERVER_FAULT = 500
 _ACTION = re.compile(r"\b([a-z0-9-]{2,40}:[A-Z][A-Za-z]{2,60})\b")
 _ARN = re.compile(r"\b(arn:[a-z-]{3,20}:[a-z0-9-]{2,40}:[a-z0-9-]*:[0-9]*:[A-Za-z0-9/_+=.@:-]{1,600})")
@@ -98,7 +99,7 @@ def _explain_answer(error: Any, doing: str, name: str, *, writes: bool) -> Rotat
     judge = _JUDGES.get(code)
     if judge is not None:
         return judge(doing, name, message)
-    if code in _THROTTLED:
+    if code in _THROTTLED or status == _TOO_MANY:
         return RateLimited(f"{doing}: AWS throttles these calls: asked again later, more slowly", after=_PAUSE)
     if code in _SKEWED or (code in _UNSIGNED and re.search(r"expired|earlier|later|not yet", message, re.IGNORECASE)):
         return Refused(

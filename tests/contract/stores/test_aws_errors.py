@@ -29,6 +29,7 @@ TOLD: dict[str, tuple[Fault, type[RotatorError], str]] = {
     ),
     "access denied without a word": (Fault("AccessDeniedException"), Refused, "allow secretsmanager:GetSecretValue"),
     "throttled": (Fault("ThrottlingException", "Rate exceeded"), RateLimited, "asked again later"),
+    "throttled by a gateway before it": (Fault("Gateway", status=429), RateLimited, "asked again later"),
     "kms denied": (
         Fault("AccessDeniedException", f"{USER} kms:Decrypt on resource: {KEY} because no key policy allows it"),
         Refused,
