@@ -59,7 +59,7 @@ def build_view(look: Look, decisions: Decisions, blocks: Iterable[Blocked], now:
         ),
         phase=str(phase) if phase else None,
         parked=parked,
-        waiting=tuple(waiting),
+        waiting=tuple(dict.fromkeys(waiting)),  # a store that is away is so for every key that waits to die
         orphans=_orphans(facts),
         lane=lane_of(facts),
         blind=not facts.readable,

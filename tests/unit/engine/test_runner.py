@@ -356,3 +356,18 @@ def ensure_at_rest(rig: Rig) -> None:
         assert due is not None
         assert due >= rig.clock.now() + SECOND, f"looked at again at once: {outcome.view}"
         rig.clock.advance(due - rig.clock.now())
+
+
+def test_a_store_that_is_away_is_told_of_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both the open rotation and the old key's retirement wait for it."""
+    rig.add("one")
+    rig.visit("one")
+    rig.operations.rotate("one", emergency=False, who="test")
+    rig.live("one", lambda o: len(o.view.keys) == 2)
+
+    def away(_path: str) -> None:
+        raise Unreachable("the store is sealed")
+
+    monkeypatch.setattr(rig.store, "read", away)
+    waiting = [(reason, names) for reason, _, names in rig.visit("one").view.waiting]
+    assert waiting == [(Reason.STORE_UNREACHABLE, ("the store is sealed",))]
