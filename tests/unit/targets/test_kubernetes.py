@@ -142,6 +142,22 @@ def test_what_is_remembered_never_gets_older() -> None:
     assert memory.find("a", "x") is None
 
 
+def test_an_answer_that_comes_after_the_news_of_its_end_brings_nothing_back() -> None:
+    """A look, or a write, and the watch: each has a connection of its own."""
+    memory = Memory()
+
+    def view(version: str) -> Any:
+        return read_view({"metadata": {"uid": "u", "resourceVersion": version}})
+
+    assert memory.keep("a", "x", view("9"))
+    assert memory.forget("a", "x", "11")
+    assert not memory.keep("a", "x", view("10"))
+    assert memory.find("a", "x") is None
+    assert memory.keep("a", "x", view("11")), "it only lost our label"
+    assert memory.forget("a", "x", "12")
+    assert memory.keep("a", "x", view("13")), "made again"
+
+
 def test_a_watch_that_ends_goes_on_from_the_last_bookmark() -> None:
     """Where little happens, the version of the last event is soon too old to go on from."""
     begun: list[str] = []

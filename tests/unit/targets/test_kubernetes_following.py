@@ -1,0 +1,121 @@
+"""What is known of Secrets, and how it is kept up to date: watches that end, places that fail, answers that come late. Over a fake API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotator.domain.errors import Refused, RotatorError, Unreachable
+from rotator.targets.kubernetes.access import ClusterAccess
+from rotator.targets.kubernetes.cluster import Cluster
+from rotator.targets.kubernetes.following import Following
+from rotator.targets.kubernetes.namespaces import Namespaces
+from rotator.targets.kubernetes.secrets import Secrets
+
+WITHIN = 10.0
+NAME = "millimetric"
+
+
+def a_secret(namespace: str, version: str = "7", *, labelled: bool = True) -> dict[str, Any]:
+    labels = {"rotator/target": "place"} if labelled else {}
+    return {"metadata": {"namespace": namespace, "name": NAME, "uid": "u", "resourceVersion": version, "labels": labels}}
+
+
+class Api:
+    """What stands in each namespace, or why it cannot be looked at; watches that open and tell nothing."""
+
+    name = "place"
+
+    def __init__(self) -> None:
+        self.holds: dict[str, dict[str, Any] | RotatorError] = {}
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    def find(self, path: str, _what: str, *, metadata: bool) -> Any:
+        assert metadata
+        namespace = path.split("/")[4]
+        self.asked.append(namespace)
+        found = self.holds.get(namespace)
+        if isinstance(found, RotatorError):
+            raise found
+        return found
+
+    def list_all(self, path: str, _what: str, **_: object) -> tuple[list[Any], str]:
+        """By label."""
+        found = self.holds.get(path.split("/")[4])
+        return [found] if isinstance(found, dict) and found["metadata"]["labels"] else [], "5"
+
+    def watch(
+        self, _path: str, _what: str, _params: Mapping[str, str], _version: str, _stopped: object, opened: Callable[[], None]
+    ) -> Iterator[Any]:
+        opened()
+        assert self.over.wait(WITHIN)
+        yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    made = Api()
+    yield made
+    made.over.set()
+
+
+@pytest.fixture
+def secrets(api: Api) -> Secrets:
+    return Secrets(api, Cluster(ClusterAccess(Path("none"), None)), NAME, None, adopt=False)  # type: ignore[arg-type]
+
+
+def follow(secrets: Secrets, *places: str, poll: timedelta = timedelta(hours=1)) -> tuple[Following, threading.Event]:
+    told = threading.Event()
+    namespaces = Namespaces(secrets.api, secrets.cluster, places)
+    following = Following(secrets, namespaces, 0, poll.total_seconds(), told.set)
+    following.start()
+    return following, told
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(1000):
+        if true():
+            return
+        pause.wait(WITHIN / 1000)
+    raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("problem", [Refused("not allowed"), Unreachable("no answer")])
+def test_a_place_that_cannot_be_looked_at_hides_no_change_of_another(api: Api, secrets: Secrets, problem: RotatorError) -> None:
+    api.holds = {"a": problem, "b": a_secret("b")}
+    following, told = follow(secrets, "a", "b")
+    assert told.wait(WITHIN)
+    following.stop()
+
+
+def test_where_nobody_answers_not_every_place_is_waited_for(api: Api, secrets: Secrets) -> None:
+    places = [f"p{n:02}" for n in range(50)]
+    api.holds = {place: Unreachable("no answer") for place in places}
+    following, _ = follow(secrets, *places, poll=timedelta(milliseconds=50))
+    wait_until(lambda: api.asked.count("p00") > 1)
+    following.stop()
+    assert "p03" not in api.asked
+
+
+def test_a_secret_without_our_label_is_looked_at_where_only_labels_are_watched(api: Api, secrets: Secrets) -> None:
+    """Else one that is in the way would be remembered for ever, whoever takes it away."""
+    api.holds = {"a": a_secret("a", labelled=False), "b": a_secret("b")}
+    owner = object()
+    for namespace in ("a", "b"):
+        secrets.cluster.watch_labelled(secrets.api, namespace, NAME, owner, lambda: None)
+        wait_until(lambda namespace=namespace: secrets.cluster.watches(namespace, NAME))
+        secrets.look(namespace)
+    assert secrets.find_live("a") is None
+    assert secrets.find_live("b") is not None
+    following, told = follow(secrets, "a", poll=timedelta(milliseconds=50))
+    del api.holds["a"]
+    assert told.wait(WITHIN)
+    following.stop()
+    secrets.cluster.leave(owner)
