@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import ValidationError
 
+from rotator.domain.errors import RateLimited
 from rotator.targets.kubernetes import KubernetesTargetConfig
+from rotator.targets.kubernetes.access import Clients
+from rotator.targets.kubernetes.api import ClusterApi
 from rotator.targets.kubernetes.feeds import Feed
 from rotator.targets.kubernetes.memory import Memory
 from rotator.targets.kubernetes.ownership import read_view
@@ -122,6 +126,23 @@ def test_a_pod_of_the_same_second_may_have_read_the_former_key() -> None:
 def test_a_pod_that_ended_works_with_nothing(phase: str) -> None:
     ended = {**pod(BEFORE), "status": {"phase": phase}}
     assert judge("w", deployment(), [ended], KEY, PLACED, late=False) == Rollout("w")
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "seconds"), [("7", 7), ("Mon, 23 Nov 2026 05:00:20 GMT", 20), ("9" * 5000, None), ("soon", None), ("99999", 3600)]
+)
+def test_a_pause_that_the_api_server_asks_for_is_honoured_in_either_form(asked_for: str, seconds: int | None) -> None:
+    """A proxy before it may send a date."""
+    headers = {"Retry-After": asked_for, "Date": "Mon, 23 Nov 2026 05:00:00 GMT"}
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(429, headers=headers)), base_url="https://api")
+
+    class Access:
+        def get_clients(self) -> Clients:
+            return Clients(client, client)
+
+    with pytest.raises(RateLimited) as told:
+        ClusterApi("test", Access(), 1.0).find("/x", "reading")  # type: ignore[arg-type]
+    assert told.value.after == (None if seconds is None else timedelta(seconds=seconds))
 
 
 def test_what_is_remembered_never_gets_older() -> None:
