@@ -13,6 +13,7 @@ import pytest
 from rotator.domain.errors import Refused, RotatorError, Unreachable
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.cluster import Cluster
+from rotator.targets.kubernetes.feeds import Feed
 from rotator.targets.kubernetes.following import Following
 from rotator.targets.kubernetes.namespaces import Namespaces
 from rotator.targets.kubernetes.secrets import Secrets
@@ -119,3 +120,22 @@ def test_a_secret_without_our_label_is_looked_at_where_only_labels_are_watched(a
     assert told.wait(WITHIN)
     following.stop()
     secrets.cluster.leave(owner)
+
+
+def test_a_watch_that_ends_as_soon_as_it_begins_is_not_begun_without_a_pause(api: Api) -> None:
+    pauses: list[float | None] = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout)
+            if len(pauses) == 7:
+                self.set()
+                ended.set()
+            return False
+
+    ended = threading.Event()
+    api.watch = lambda *_: iter(())  # type: ignore[method-assign]
+    feed = Feed(api, "/api/v1/namespaces/a/secrets", "watching", {}, lambda _: None, lambda *_: None, _stopping=Stopping())  # type: ignore[arg-type]
+    feed.start()
+    assert ended.wait(WITHIN)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
