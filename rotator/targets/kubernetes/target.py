@@ -5,13 +5,15 @@ A place that fails holds the others back in nothing. A delivery that takes long 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeVar
 
-from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError
+from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError, Unreachable
 from rotator.domain.facts import Level
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Access, Clock, Delivery, Observation
@@ -30,8 +32,9 @@ from rotator.targets.kubernetes.workloads import Workloads
 
 __all__ = ["KubernetesTarget"]
 
+_Result = TypeVar("_Result")
 _LONGEST = 15.0
-"""seconds after which a delivery begins with no further place"""
+"""seconds after which a delivery begins with no further place, and a look at an API server that does not answer neither"""
 _MOST_NAMED = 3
 _MOST_REPAIRS = 5
 _REPAIRS_WITHIN = 60.0
@@ -125,20 +128,15 @@ class KubernetesTarget:
     def check(self, credential: str) -> None:
         """A dry run in every namespace, with a placeholder for the key; and whether workloads may be restarted."""
 
-        def rehearse(namespace: str) -> RotatorError | None:
-            try:
-                view = self.secrets.look(namespace)
-                objection = self.secrets.find_objection(namespace, view, credential)
-                if objection:
-                    return Refused(f"target {self.name}: {objection}", reason=Reason.FOREIGN_ENTRY)
-                self.secrets.rehearse(namespace, view, credential)
-                self._rehearse_restarts(namespace)
-            except RotatorError as problem:
-                return problem
-            return None
+        def rehearse(namespace: str) -> None:
+            view = self.secrets.look(namespace)
+            objection = self.secrets.find_objection(namespace, view, credential)
+            if objection:
+                raise Refused(f"target {self.name}: {objection}", reason=Reason.FOREIGN_ENTRY)
+            self.secrets.rehearse(namespace, view, credential)
+            self._rehearse_restarts(namespace)
 
-        namespaces = self.namespaces.find()
-        problems = [problem for problem in self.cluster.map(rehearse, namespaces) if problem is not None]
+        problems = [one for one in self._map(rehearse, self.namespaces.find()) if one is not None]
         if problems:
             raise _join(problems)
 
@@ -273,17 +271,28 @@ class KubernetesTarget:
         return "".join(lines)
 
     def _for_each(self, namespaces: Sequence[str], look: Callable[[str], PlaceLook]) -> list[PlaceLook]:
-        def attempt(namespace: str) -> PlaceLook:
-            try:
-                return look(namespace)
-            except RotatorError as problem:
-                return PlaceLook(namespace, error=problem)
-
-        looks = self.cluster.map(attempt, namespaces)
+        found = zip(namespaces, self._map(look, namespaces), strict=True)
+        looks = [one if isinstance(one, PlaceLook) else PlaceLook(namespace, error=one) for namespace, one in found]
         errors = [one.error for one in looks if one.error is not None]
         if errors and len(errors) == len(looks):
             raise errors[0]
         return looks
+
+    def _map(self, work: Callable[[str], _Result], namespaces: Sequence[str]) -> list[_Result | RotatorError]:
+        """Do it in each place, or tell what went wrong there. Where nobody answers, not each is waited for: it would take minutes (L25)."""
+        started, away = self.clock.monotonic(), threading.Event()
+
+        def attempt(namespace: str) -> _Result | RotatorError:
+            if away.is_set() and self.clock.monotonic() - started > _LONGEST:
+                return Unreachable(f"{self.name}: {namespace} was not looked at, as the API server gave no answer elsewhere")
+            try:
+                return work(namespace)
+            except RotatorError as problem:
+                if isinstance(problem, Unreachable):
+                    away.set()
+                return problem
+
+        return self.cluster.map(attempt, namespaces)
 
 
 def _join(problems: Sequence[RotatorError]) -> RotatorError:

@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rotator.domain.errors import Refused, RotatorError, Unreachable
+from rotator.targets.kubernetes import KubernetesTargetConfig
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.cluster import Cluster
 from rotator.targets.kubernetes.feeds import Feed
 from rotator.targets.kubernetes.following import Following
 from rotator.targets.kubernetes.namespaces import Namespaces
 from rotator.targets.kubernetes.secrets import Secrets
+from rotator.targets.kubernetes.target import KubernetesTarget
+from rotator.targets.surroundings import TargetSurroundings
 
 WITHIN = 10.0
 NAME = "millimetric"
+
+
+class Clock:
+    """A second goes by with each look at it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 23, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+def build(api: Api, folder: Path, **settings: object) -> KubernetesTarget:
+    usual = {"type": "kubernetes", "namespaces": ["a"], "name": NAME, "restart": "none"}
+    target = KubernetesTargetConfig.model_validate({**usual, **settings}).build(TargetSurroundings("place", "test", folder, Clock()))
+    asked: Any = api
+    return replace(target, secrets=replace(target.secrets, api=asked), workloads=replace(target.workloads, api=asked))
 
 
 def a_secret(namespace: str, version: str = "7", *, labelled: bool = True) -> dict[str, Any]:
@@ -103,6 +128,24 @@ def test_where_nobody_answers_not_every_place_is_waited_for(api: Api, secrets: S
     wait_until(lambda: api.asked.count("p00") > 1)
     following.stop()
     assert "p03" not in api.asked
+
+
+@pytest.mark.parametrize("act", ["observe", "check"])
+def test_an_api_server_that_does_not_answer_is_not_waited_for_in_each_of_many_places(api: Api, tmp_path: Path, act: str) -> None:
+    """L25: at ten seconds a place, and sixteen at once, a look at a thousand of them would take ten minutes."""
+    places = [f"p{n:03}" for n in range(200)]
+    api.holds = {place: Unreachable(f"reading in {place}: no answer") for place in places}
+    with pytest.raises(Unreachable, match="p000"):
+        getattr(build(api, tmp_path, namespaces=places), act)("checkout")
+    assert len(api.asked) < 40
+
+
+def test_one_place_that_does_not_answer_keeps_nobody_from_a_look_at_the_others(api: Api, tmp_path: Path) -> None:
+    places = [f"p{n:03}" for n in range(10)]
+    api.holds = {"p000": Unreachable("reading in p000: no answer")}
+    seen = build(api, tmp_path, namespaces=places).observe("checkout")
+    assert sorted(api.asked) == places
+    assert (seen.key_id, seen.text) == (None, "reading in p000: no answer")
 
 
 def test_a_secret_without_our_label_is_looked_at_where_only_labels_are_watched(api: Api, secrets: Secrets) -> None:
