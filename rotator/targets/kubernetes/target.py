@@ -51,8 +51,8 @@ class _Known:
     """namespace → the key and generation that this process wrote there last"""
     repairs: dict[str, deque[float]] = field(default_factory=dict)
     """namespace → the monotonic seconds in which that was put right again"""
-    restarted: dict[tuple[str, str], KeyId] = field(default_factory=dict)
-    """namespace and workload → the key that it was restarted for"""
+    restarted: dict[str, KeyId] = field(default_factory=dict)
+    """workload, by its uid → the key that it was restarted for"""
     delivered: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
     """credential → what was delivered last: what counts where no namespace matches"""
     following: Following | None = None
@@ -191,42 +191,44 @@ class KubernetesTarget:
         if self.known.in_use.get(namespace) == version:
             return ()
         found = self.workloads.look(namespace, str(view.notes.key_id), view.placed_at, self.clock.now())
-        rollouts = tuple(self._restart_once(namespace, rollout, view.notes.key_id) for rollout in found)
+        rollouts = tuple(self._restart_once(rollout, view.notes.key_id) for rollout in found)
         if not any(rollout.reason for rollout in rollouts):
             self.known.in_use[namespace] = version
         return rollouts
 
-    def _restart_once(self, namespace: str, rollout: Rollout, key_id: KeyId) -> Rollout:
+    def _restart_once(self, rollout: Rollout, key_id: KeyId) -> Rollout:
         """Whoever takes our annotation off would have it restarted again and again."""
-        if not rollout.restart or self.known.restarted.get((namespace, rollout.workload)) != key_id:
+        if not rollout.restart or self.known.restarted.get(rollout.uid) != key_id:
             return rollout
         undone = "its restart was undone: let the pod template keep annotations of others, or restart it by hand"
-        return Rollout(rollout.workload, reason=undone, stuck=True)
+        return replace(rollout, restart=False, reason=undone, stuck=True)
 
     def _bring(self, namespace: str, version: str | None, delivery: Delivery) -> PlaceLook:
         view = self._recall(namespace, version)
-        if not self.secrets.is_current(view, delivery):
-            self._note_repair(namespace, delivery)
+        repairs = None if self.secrets.is_current(view, delivery) else self._find_repairs(namespace, delivery)
         written = self.secrets.write(namespace, view, delivery)
+        if repairs is not None:
+            repairs.append(self.clock.monotonic())
         self.known.written[namespace] = (delivery.secret.key_id, delivery.generation)
         look = self._judge(namespace, written, delivery.credential)
         if any(rollout.restart for rollout in look.rollouts):
             self.workloads.restart(namespace, look.rollouts, str(delivery.secret.key_id))
-            self.known.restarted |= {(namespace, r.workload): delivery.secret.key_id for r in look.rollouts if r.restart}
+            self.known.restarted |= {r.uid: delivery.secret.key_id for r in look.rollouts if r.restart}
             told = tuple(replace(r, restart=False, reason="restarting") if r.restart else r for r in look.rollouts)
             look = replace(look, rollouts=told)
         return look
 
-    def _note_repair(self, namespace: str, delivery: Delivery) -> None:
-        """Two that put a Secret right, each in its own way, would do it a hundred times a second. Raises `Refused`."""
+    def _find_repairs(self, namespace: str, delivery: Delivery) -> deque[float] | None:
+        """When this key was put right there; None: it is new there. Two that put a Secret right, each in its own way, would do it a hundred
+        times a second: raises `Refused`."""
         repairs, now = self.known.repairs.setdefault(namespace, deque(maxlen=_MOST_REPAIRS)), self.clock.monotonic()
         if self.known.written.get(namespace) != (delivery.secret.key_id, delivery.generation):
-            repairs.clear()  # a new key: no repair
-            return
+            repairs.clear()
+            return None
         if len(repairs) == _MOST_REPAIRS and now < repairs[0] + _REPAIRS_WITHIN:
             said = f"Secret {namespace}/{self.secrets.name} is changed or deleted by somebody else as often as it is put right"
             raise Refused(f"target {self.name}: {said}: find out who (`kubectl get --show-managed-fields`), or use another name")
-        repairs.append(now)
+        return repairs
 
     def _recall(self, namespace: str, version: str | None) -> SecretView | None:
         """The Secret in the version that was observed; looked at again where it is not remembered."""

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from rotator.domain.errors import Refused, RotatorError, Unreachable
+from rotator.domain.ports import Delivery
+from rotator.domain.secret import Secret
 from rotator.targets.kubernetes import KubernetesTargetConfig
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.cluster import Cluster
@@ -59,7 +61,10 @@ class Api:
 
     def __init__(self) -> None:
         self.holds: dict[str, dict[str, Any] | RotatorError] = {}
+        self.workloads: list[dict[str, Any]] = []
         self.asked: list[str] = []
+        self.patched: list[str] = []
+        self.writes: Callable[[], Any] = lambda: pytest.fail("nothing is to be written")
         self.over = threading.Event()
 
     def find(self, path: str, _what: str, *, metadata: bool) -> Any:
@@ -72,9 +77,18 @@ class Api:
         return found
 
     def list_all(self, path: str, _what: str, **_: object) -> tuple[list[Any], str]:
-        """By label."""
+        """By label; or Deployments, and the pod that each of them has."""
+        if path.endswith(("/deployments", "/pods")):
+            return self.workloads, "5"
         found = self.holds.get(path.split("/")[4])
         return [found] if isinstance(found, dict) and found["metadata"]["labels"] else [], "5"
+
+    def patch(self, path: str, _body: object, _what: str, *, manager: str) -> Any:
+        assert manager == "rotator"
+        self.patched.append(path)
+
+    def apply(self, *_: object, **__: object) -> Any:
+        return self.writes(), True
 
     def watch(
         self, _path: str, _what: str, _params: Mapping[str, str], _version: str, _stopped: object, opened: Callable[[], None]
@@ -182,3 +196,55 @@ def test_a_watch_that_ends_as_soon_as_it_begins_is_not_begun_without_a_pause(api
     feed.start()
     assert ended.wait(WITHIN)
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def a_placed(target: KubernetesTarget, delivery: Delivery) -> dict[str, Any]:
+    """The Secret as it stands after the delivery."""
+    body: Any = target.secrets.shape.build(NAME, "a", delivery)
+    names = {f"f:{name}": {} for name in body["metadata"]["annotations"]}
+    fields = {"f:data": {"f:api_key": {}}, "f:metadata": {"f:annotations": names}}
+    ours = {"manager": "rotator", "operation": "Apply", "time": "2026-11-23T00:00:00Z", "fieldsV1": fields}
+    return {"metadata": {**body["metadata"], "uid": "u", "resourceVersion": "7", "managedFields": [ours]}}
+
+
+def a_delivery() -> Delivery:
+    return Delivery("checkout", Secret("_".join(("rk", "live", "a" * 8, "b" * 24))), 1, "https://api.millimetric.ai/mcp")
+
+
+def a_deployment(uid: str) -> dict[str, Any]:
+    """Whose pod, which the same object stands for, is older than the key."""
+    pod = {"volumes": [{"name": "key", "secret": {"secretName": NAME}}]}
+    metadata = {"name": "shop", "uid": uid, "generation": 1, "creationTimestamp": "2026-11-22T23:00:00Z"}
+    return {"metadata": metadata, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": {"spec": pod}}}
+
+
+def test_a_workload_that_was_made_again_is_no_restart_that_was_undone(api: Api, tmp_path: Path) -> None:
+    """A namespace that is deleted and comes back holds the same key, and pods that waited for their Secret."""
+    target, delivery = build(api, tmp_path, restart="auto"), a_delivery()
+    api.holds, api.workloads = {"a": a_placed(target, delivery)}, [a_deployment("first")]
+    seen = target.observe("checkout")
+    for _ in range(2):
+        assert seen.key_id is None
+        assert not seen.stuck
+        assert target.deliver(delivery, seen).text == "deployment/shop in a: restarting"
+        seen = target.observe("checkout")
+        assert seen.stuck
+        assert "its restart was undone" in seen.text
+        api.workloads = [a_deployment("second")]
+        seen = target.observe("checkout")
+    assert len(api.patched) == 2
+
+
+def test_writes_that_fail_are_no_repairs_and_nobody_else_is_blamed(api: Api, tmp_path: Path) -> None:
+    target, delivery = build(api, tmp_path), a_delivery()
+    placed = a_placed(target, delivery)
+    api.writes = lambda: placed
+    target.deliver(delivery, target.observe("checkout"))
+
+    def fail() -> Any:
+        raise Unreachable("the API server failed (500)")
+
+    api.writes = fail
+    for _ in range(10):
+        with pytest.raises(Unreachable, match="500"):
+            target.deliver(delivery, target.observe("checkout"))
