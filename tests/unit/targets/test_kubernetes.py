@@ -122,6 +122,30 @@ def test_a_pod_of_the_same_second_may_have_read_the_former_key() -> None:
     assert not judge("w", deployment(key=""), [pod(timedelta(seconds=1))], KEY, PLACED, late=False).restart
 
 
+@pytest.mark.parametrize(
+    ("text", "manager", "noted", "placed"),
+    [
+        ("2026-11-23T05:00:00+00:00", "rotator", True, PLACED),
+        ("2026-11-23T05:00:00+00:00", "somebody", False, PLACED + timedelta(hours=1)),
+        ("2026-11-23T05:00:00", "rotator", False, PLACED + timedelta(hours=1)),
+    ],
+)
+def test_since_when_a_key_is_there_is_nobody_else_s_to_say(text: str, manager: str, noted: bool, placed: datetime) -> None:
+    """An earlier time would make pods of before look like pods that have read it."""
+    notes = {f"rotator/{name}": "1" for name in ("installation", "credential", "generation", "shape", "entries")}
+    notes |= {"rotator/key-id": KEY, "rotator/placed-at": text}
+
+    def managed(manager: str, *names: str) -> dict[str, Any]:
+        fields = {"f:metadata": {"f:annotations": {f"f:{name}": {} for name in names}}}
+        return {"manager": manager, "operation": "Apply", "time": "2026-11-23T06:00:00Z", "fieldsV1": fields}
+
+    fields = [managed("rotator", *(name for name in notes if name != "rotator/placed-at")), managed(manager, "rotator/placed-at")]
+    if manager == "rotator":
+        fields = [managed("rotator", *notes)]
+    view = read_view({"metadata": {"annotations": notes, "managedFields": fields}})
+    assert (view.notes is not None and view.noted, view.placed_at) == (noted, placed)
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_ended_works_with_nothing(phase: str) -> None:
     ended = {**pod(BEFORE), "status": {"phase": phase}}
