@@ -88,7 +88,7 @@ capabilities:
 {{- if $bySelector }}
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [list, watch]
+  verbs: {{ $watches | ternary "[list, watch]" "[list]" }}
 {{- if $watches }}
 - apiGroups: [""]
   resources: [secrets]

@@ -139,7 +139,9 @@ class Secrets:
         if not view.others:
             self.api.delete(self.path(namespace), view.uid, view.version, f"deleting {what}")
             return
-        nothing = build_shell(self.name, namespace, None)
-        body = {**nothing, "metadata": {"name": self.name, "namespace": namespace, "resourceVersion": view.version}}
+        # The uid, or an apply onto one that went meanwhile would make an empty one.
+        metadata = {"name": self.name, "namespace": namespace, "uid": view.uid}
+        nothing = {**build_shell(self.name, namespace, None), "metadata": metadata}
+        body = {**nothing, "metadata": {**metadata, "resourceVersion": view.version}}
         self.api.apply(self.path(namespace), body, f"taking our entries out of {what}", manager=MANAGER, force=False)
         self.api.apply(self.path(namespace), nothing, f"taking our label off {what}", manager=CREATOR, force=False)
