@@ -63,6 +63,8 @@ class Secrets:
         if notes is not None and (notes.installation, notes.credential) != (self.shape.installation, credential):
             owner = f"credential {notes.credential} of installation {notes.installation}"
             return "" if self.adopt else f"{what} was written for {owner}: use another name, or set `adopt: true` on the target"
+        if notes is None and view.owned and not self.adopt:
+            return f"{what} has lost the annotations that say whose it is: delete it, or set `adopt: true` on the target for a while"
         if notes is None and not self.adopt:
             return f"{what} was not written by rotator: delete it, use another name, or set `adopt: true` on the target"
         foreign = {} if self.adopt else view.find_foreign(self.entries)

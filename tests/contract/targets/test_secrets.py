@@ -104,6 +104,8 @@ def test_notes_that_were_taken_off_come_back(spot: SecretPlace, part: str) -> No
     _deliver(spot, secret)
     name = {"annotation": f"{OURS}generation", "label": f"{OURS}target"}[part]
     spot.cluster.merge(spot.path, {"metadata": {f"{part}s": {name: None}}})
+    if part == "annotation":
+        assert "has lost the annotations that say whose it is" in spot.build().observe("checkout").text
     target = spot.build(adopt=part == "annotation")
     seen = target.observe("checkout")
     assert seen.key_id is None
