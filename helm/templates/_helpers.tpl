@@ -131,6 +131,9 @@ capabilities:
 {{- fail (printf "config.server.bind: %s cannot be reached by the pod's probes: leave it out" .) -}}
 {{- end -}}
 {{- end -}}
+{{- if eq (include "rotator.port" .) (include "rotator.metricsPort" . | toString) -}}
+{{- fail (printf "metrics.port: %s is the API's: give the metrics another one" (include "rotator.port" .)) -}}
+{{- end -}}
 {{- if and .Values.config.credentials (not .Values.persistence.enabled) -}}
 {{- $stores := .Values.config.stores | default (dict "embedded" (dict "type" "embedded")) -}}
 {{- range $name, $store := $stores -}}
