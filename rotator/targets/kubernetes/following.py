@@ -68,6 +68,7 @@ class Following:
             self._watch(namespace)
         for gone in (before or frozenset()) - self._places:
             self.secrets.cluster.leave(self, gone)
+            self.secrets.cluster.memory.drop(gone, self.secrets.name)
         news = before is not None and before != self._places
         problems: list[RotatorError] = []
         for namespace in places:

@@ -37,6 +37,12 @@ class Memory:
                 self._gone[namespace, name] = version
             return self._views.pop((namespace, name), None) is not None
 
+    def drop(self, namespace: str, name: str) -> None:
+        """Nobody wants to know of it any more."""
+        with self._lock:
+            self._views.pop((namespace, name), None)
+            self._gone.pop((namespace, name), None)
+
     def find(self, namespace: str, name: str) -> SecretView | None:
         """What is known of it; None: nothing, which is not to say that it is not there."""
         with self._lock:

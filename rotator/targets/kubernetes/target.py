@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError, Unreachable
 from rotator.domain.facts import Level
@@ -57,6 +57,14 @@ class _Known:
     """credential → what was delivered last: what counts where no namespace matches"""
     following: Following | None = None
 
+    def drop_others(self, namespaces: Sequence[str]) -> None:
+        """Namespaces come and go, with each branch that is tried out: what left is not to be kept."""
+        kept = set(namespaces)
+        places: tuple[dict[str, Any], ...] = (self.in_use, self.written, self.repairs)
+        for known in places:
+            for namespace in [one for one in list(known) if one not in kept]:
+                known.pop(namespace, None)
+
 
 @dataclass(frozen=True, slots=True)
 class KubernetesTarget:
@@ -88,6 +96,7 @@ class KubernetesTarget:
     def observe(self, credential: str, *, fresh: bool = False) -> Observation:
         """What all namespaces hold, and how far the workloads are."""
         namespaces = self.namespaces.find(fresh=fresh)
+        self.known.drop_others(namespaces)
         looks = self._for_each(namespaces, lambda namespace: self._look(namespace, credential, fresh=fresh))
         return self._observe(credential, looks)
 

@@ -73,7 +73,10 @@ class Workloads:
         selector = _render_selector(found["spec"]["selector"])
         path, params = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
         pods, _ = self.api.list_all(path, f"listing pods of {name} in {namespace}", params=params)
-        return pods
+        if self.named is not None:
+            return pods
+        # Labels may fit pods of another workload as well, such as a canary with a Secret of its own: nobody restarts those.
+        return [pod for pod in pods if find_uses(pod.get("spec") or {}, self.secret)]
 
 
 def _path(namespace: str, workload: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rotator.domain.errors import Refused, RotatorError, Unreachable
+from rotator.domain.facts import Level
 from rotator.domain.ports import Delivery
 from rotator.domain.secret import Secret
 from rotator.targets.kubernetes import KubernetesTargetConfig
@@ -215,7 +216,7 @@ def a_deployment(uid: str) -> dict[str, Any]:
     """Whose pod, which the same object stands for, is older than the key."""
     pod = {"volumes": [{"name": "key", "secret": {"secretName": NAME}}]}
     metadata = {"name": "shop", "uid": uid, "generation": 1, "creationTimestamp": "2026-11-22T23:00:00Z"}
-    return {"metadata": metadata, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": {"spec": pod}}}
+    return {"metadata": metadata, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "shop"}}, "template": {"spec": pod}, **pod}}
 
 
 def test_a_workload_that_was_made_again_is_no_restart_that_was_undone(api: Api, tmp_path: Path) -> None:
@@ -233,6 +234,28 @@ def test_a_workload_that_was_made_again_is_no_restart_that_was_undone(api: Api, 
         api.workloads = [a_deployment("second")]
         seen = target.observe("checkout")
     assert len(api.patched) == 2
+
+
+def test_pods_that_use_another_secret_hold_nobody_up(api: Api, tmp_path: Path) -> None:
+    """A selector may fit pods of another workload, such as a canary's; nobody would ever restart them."""
+    target, delivery = build(api, tmp_path, restart="auto"), a_delivery()
+    canary = a_deployment("canary")
+    canary["spec"]["volumes"] = [{"name": "key", "secret": {"secretName": "another"}}]
+    api.holds, api.workloads = {"a": a_placed(target, delivery)}, [canary]
+    seen = target.observe("checkout")
+    assert (seen.key_id, seen.level) == (delivery.secret.key_id, Level.IN_USE)
+
+
+def test_of_namespaces_that_left_nothing_is_kept(api: Api, tmp_path: Path) -> None:
+    """A team's namespaces may come and go with each branch."""
+    target, delivery = build(api, tmp_path, namespaces=["a", "b"], restart="auto"), a_delivery()
+    placed = a_placed(target, delivery)
+    api.writes = lambda: placed
+    target.deliver(delivery, target.observe("checkout"))
+    assert target.known.written.keys() == target.known.in_use.keys() == {"a", "b"}
+    fewer = replace(target, namespaces=replace(target.namespaces, names=["b"]))
+    fewer.observe("checkout")
+    assert target.known.written.keys() | target.known.in_use.keys() == {"b"}
 
 
 def test_writes_that_fail_are_no_repairs_and_nobody_else_is_blamed(api: Api, tmp_path: Path) -> None:
