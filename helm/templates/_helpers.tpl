@@ -88,7 +88,7 @@ capabilities:
 {{- if $bySelector }}
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [list, watch]
+  verbs: {{ $watches | ternary "[list, watch]" "[list]" }}
 {{- if $watches }}
 - apiGroups: [""]
   resources: [secrets]
@@ -130,6 +130,9 @@ capabilities:
 {{- if or (hasPrefix "127." .) (has . (list "localhost" "::1")) -}}
 {{- fail (printf "config.server.bind: %s cannot be reached by the pod's probes: leave it out" .) -}}
 {{- end -}}
+{{- end -}}
+{{- if eq (include "rotator.port" .) (include "rotator.metricsPort" . | toString) -}}
+{{- fail (printf "metrics.port: %s is the API's: give the metrics another one" (include "rotator.port" .)) -}}
 {{- end -}}
 {{- if and .Values.config.credentials (not .Values.persistence.enabled) -}}
 {{- $stores := .Values.config.stores | default (dict "embedded" (dict "type" "embedded")) -}}

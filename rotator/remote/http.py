@@ -33,7 +33,19 @@ from rotator.domain.ports import Clock
 from rotator.remote import wire
 from rotator.remote.wire import deadline
 
-__all__ = ["MAX_TOTAL", "VERB_WITHIN", "Observer", "Outcome", "Pace", "Remote", "RemoteOptions", "Reply", "deadline", "ensure_header_value"]
+__all__ = [
+    "MAX_TOTAL",
+    "VERB_WITHIN",
+    "Observer",
+    "Outcome",
+    "Pace",
+    "Remote",
+    "RemoteOptions",
+    "Reply",
+    "deadline",
+    "ensure_header_value",
+    "parse_retry_after",
+]
 
 MAX_TOTAL = timedelta(seconds=10)
 """No call may take longer (L25)."""
@@ -296,7 +308,7 @@ def _build_reply(response: httpx.Response, body: bytes) -> Reply:
         media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
         body=body,
         date=_parse_date(headers.get("date")),
-        retry_after=_parse_retry_after(headers.get("retry-after"), headers.get("date")),
+        retry_after=parse_retry_after(headers.get("retry-after"), headers.get("date")),
     )
 
 
@@ -308,7 +320,8 @@ def _parse_date(text: str | None) -> datetime | None:
         return None
 
 
-def _parse_retry_after(text: str | None, date: str | None) -> timedelta | None:
+def parse_retry_after(text: str | None, date: str | None) -> timedelta | None:
+    """What the header asks for, an hour at most; None: nothing that can be understood. `date`: the answer's own header of that name."""
     if not text:
         return None
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rotator.settings.models import Settings
 from tests.support.charts import CHART, Helm
 
 SECRET = {"type": "kubernetes", "namespaces": ["checkout"], "name": "millimetric"}
@@ -41,6 +42,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"extraVolumes": [{"secret": {"secretName": "x"}}]}, "/extraVolumes/0"),
     ({"labels": {"team": 1}}, "/labels/team"),
     ({"config": "installation: production"}, "/config"),
+    ({"config": None}, "config"),
+    ({"metrics": None}, "metrics"),
+    ({"image": {"repository": None}}, "repository"),
+    ({"labels": {"app.kubernetes.io/managed-by": "us"}}, "/labels/app.kubernetes.io~1managed-by"),
+    ({"podLabels": {"app.kubernetes.io/name": "us"}}, "/podLabels/app.kubernetes.io~1name"),
+    ({"config": {"credental": {}}}, "credental"),
+    ({"config": {"targets": {"a": {**SECRET, "namespaces": ["x", "x"]}}}}, "/config/targets/a/namespaces"),
+    ({"config": {"targets": {"a": {**SECRET, "namespaces": {"selectr": "x"}}}}}, "selectr"),
     ({"config": {"targets": {"a": {**SECRET, "restart": "always"}}}}, "/config/targets/a/restart"),
     ({"config": {"targets": {"a": {**SECRET, "restart": ["web"]}}}}, "/config/targets/a/restart/0"),
     ({"config": {"targets": {"a": {**SECRET, "watches": "many"}}}}, "/config/targets/a/watches"),
@@ -53,6 +62,8 @@ INCONSISTENT: list[tuple[dict[str, Any], str]] = [
     ({"config": {"targets": {"a": {"type": "kubernetes", "namespaces": ["x"]}}}}, "config.targets.a.name is missing"),
     ({"config": {"server": {"bind": "127.0.0.1"}}}, "config.server.bind: 127.0.0.1 cannot be reached by the pod's probes"),
     ({"ingress": {"enabled": True}}, "ingress.host: name the host"),
+    ({"metrics": {"port": 8700}}, "metrics.port: 8700 is the API's"),
+    ({"config": {"server": {"port": 9464}}}, "metrics.port: 9464 is the API's"),
     ({"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}}, "metrics.serviceMonitor.enabled: there is no port"),
     (
         {"persistence": {"enabled": False}, "config": {"credentials": {"a": {"kind": "rk", "path": "p"}}}},
@@ -69,6 +80,11 @@ def test_a_wrong_value_is_refused_by_its_name(helm: Helm, values: dict[str, Any]
 @pytest.mark.parametrize(("values", "told"), INCONSISTENT, ids=[told.partition(" ")[0] for _, told in INCONSISTENT])
 def test_what_does_not_fit_together_is_refused(one_helm: Helm, values: dict[str, Any], told: str) -> None:
     assert told in one_helm.refuse(values)
+
+
+def test_the_sections_of_the_configuration_are_those_that_rotator_knows() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["definitions"]["config"]["properties"].keys() == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("place", ["config", "extraEnv", "podAnnotations"])

@@ -15,7 +15,6 @@ __all__ = ["Answered", "Expired", "Forbidden", "explain"]
 
 _MANAGER = re.compile(r'conflicts? with "([\w.:/ -]{1,128})"')
 _FIELD = re.compile(r"[\w.\[\]/-]{1,128}")
-_LONGEST_PAUSE = 600
 _MOST_NAMED = 3
 
 
@@ -33,7 +32,8 @@ class Answered:
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    retry_after: str = ""
+    after: timedelta | None = None
+    """the pause that it asks for"""
 
     @property
     def reason(self) -> str:
@@ -74,10 +74,10 @@ def explain(answered: Answered, name: str, what: str, *, writes: bool) -> Rotato
     if status == 413:
         return Refused(f"{where}: it is too large for the API server (413): make its entries shorter")
     if status == 429:
-        return RateLimited(f"{where}: the API server asks to come back later (429)", after=_parse_pause(answered.retry_after))
+        return RateLimited(f"{where}: the API server asks to come back later (429)", after=answered.after)
     if status >= 500:
-        kind = AnswerLost if writes and not answered.retry_after else Unreachable
-        return kind(f"{where}: the API server failed ({status}): it is tried again", after=_parse_pause(answered.retry_after))
+        kind = AnswerLost if writes and answered.after is None else Unreachable
+        return kind(f"{where}: the API server failed ({status}): it is tried again", after=answered.after)
     if answered.complains_of_immutable:
         return Refused(f"{where}: it is `immutable`, so no key can ever be replaced in it: delete it, or use another name")
     return Refused(f"{where}: the API server refuses it ({status}{_name_fields(answered)})")
@@ -87,7 +87,3 @@ def _name_fields(answered: Answered) -> str:
     fields = [str(cause.get("field", "")) for cause in answered.causes]
     named = [f for f in fields if _FIELD.fullmatch(f)][:_MOST_NAMED]
     return f": {', '.join(named)}" if named else ""
-
-
-def _parse_pause(value: str) -> timedelta | None:
-    return timedelta(seconds=min(int(value), _LONGEST_PAUSE)) if value.isdecimal() else None

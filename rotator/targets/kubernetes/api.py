@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from rotator.domain.errors import AnswerLost, Unreachable
+from rotator.remote.http import parse_retry_after
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.answers import Answered, explain
 
@@ -175,7 +176,8 @@ class ClusterApi:
         if answer.is_success or answer.is_redirect:
             raise Unreachable(f"{self.name}: {what}: what answered ({answer.status_code}) is no API server: see the address")
         known = body if isinstance(body, dict) and body.get("kind") == "Status" else {}
-        raise explain(Answered(answer.status_code, known, answer.headers.get("Retry-After", "")), self.name, what, writes=writes)
+        after = parse_retry_after(answer.headers.get("Retry-After"), answer.headers.get("Date"))
+        raise explain(Answered(answer.status_code, known, after), self.name, what, writes=writes)
 
 
 def _hang_up(answer: httpx2.Response) -> None:

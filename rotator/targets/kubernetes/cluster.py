@@ -70,8 +70,15 @@ class Cluster:
 
     def watches(self, namespace: str, name: str) -> bool:
         """Whether changes to a Secret come by themselves now."""
-        topics: tuple[_Topic, ...] = (("secrets", namespace), ("secret", namespace, name))
-        return any((feed := self._feeds.get(topic)) is not None and feed.is_live for topic in topics)
+        if self._is_live(("secret", namespace, name)):
+            return True
+        known = self.memory.find(namespace, name)
+        # A watch by label tells nothing of a Secret that does not carry it, and so is not ours yet: neither its changes nor its end.
+        return self._is_live(("secrets", namespace)) and (known is None or known.labelled)
+
+    def _is_live(self, topic: _Topic) -> bool:
+        feed = self._feeds.get(topic)
+        return feed is not None and feed.is_live
 
     def watch_secret(self, api: ClusterApi, namespace: str, name: str, owner: object, changed: Listener) -> None:
         """Watch one Secret by its name."""
@@ -153,8 +160,11 @@ class Cluster:
     def _on_event(self, kind: str, found: Object) -> None:
         namespace, name = str(found["metadata"]["namespace"]), str(found["metadata"]["name"])
         # Of Secrets that are watched by label, one that lost the label is told of as deleted.
-        gone = kind == "DELETED"
-        if self.memory.forget(namespace, name) if gone else self.memory.keep(namespace, name, read_view(found)):
+        if kind == "DELETED":
+            news = self.memory.forget(namespace, name, str(found["metadata"].get("resourceVersion") or ""))
+        else:
+            news = self.memory.keep(namespace, name, read_view(found))
+        if news:
             self._tell(("secret", namespace, name))
 
     def _on_namespaces(self, selector: str, found: Sequence[Object]) -> None:

@@ -15,7 +15,17 @@ from rotator.domain.ports import Delivery
 from rotator.domain.secret import Secret
 from rotator.targets.contents import Content
 
-__all__ = ["LABEL", "MOST_BYTES", "NOTE_GENERATION", "NOTE_KEY_ID", "Notes", "SecretShape", "build_placeholder", "parse_notes"]
+__all__ = [
+    "LABEL",
+    "MOST_BYTES",
+    "NOTE_GENERATION",
+    "NOTE_KEY_ID",
+    "NOTE_PLACED",
+    "Notes",
+    "SecretShape",
+    "build_placeholder",
+    "parse_notes",
+]
 
 MOST_BYTES = 1024 * 1024
 """The API server takes no Secret whose entries are larger together."""
@@ -27,7 +37,7 @@ _NOTE_CREDENTIAL = "rotator/credential"
 _NOTE_ROTATION = "rotator/rotation"
 _NOTE_SHAPE = "rotator/shape"
 _NOTE_ENTRIES = "rotator/entries"
-_NOTE_PLACED = "rotator/placed-at"
+NOTE_PLACED = "rotator/placed-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +67,18 @@ def parse_notes(annotations: Mapping[str, str]) -> Notes | None:
             shape=annotations[_NOTE_SHAPE],
             entries=frozenset(annotations[_NOTE_ENTRIES].split(",")),
             rotation=annotations.get(_NOTE_ROTATION),
-            placed_at=datetime.fromisoformat(placed) if (placed := annotations.get(_NOTE_PLACED)) else None,
+            placed_at=_parse_placed(annotations.get(NOTE_PLACED)),
         )
     except (KeyError, ValueError, MalformedKey):
         return None
+
+
+def _parse_placed(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    if (placed := datetime.fromisoformat(text)).tzinfo is None:
+        raise ValueError("a time without a zone cannot be compared")
+    return placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +118,7 @@ class SecretShape:
             _NOTE_SHAPE: self.digest,
             _NOTE_ENTRIES: ",".join(sorted(self.contents)),
             **({_NOTE_ROTATION: rotation} if rotation else {}),
-            **({_NOTE_PLACED: placed_at.isoformat()} if placed_at is not None else {}),
+            **({NOTE_PLACED: placed_at.isoformat()} if placed_at is not None else {}),
         }
         entries = self.render(delivery)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from rotator.targets.kubernetes.api import ClusterApi, HangUp, Object
 __all__ = ["Feed"]
 
 _LONGEST_PAUSE = 30.0
+_SHORTEST = 1.0
+"""seconds"""
 
 log = structlog.get_logger(__name__)
 
@@ -58,18 +61,20 @@ class Feed:
     def _run(self) -> None:
         version, failures = "", 0
         while not self._stopping.is_set():
+            began, ended_well = time.monotonic(), False
             try:
                 version = self._follow(version or self._begin())
-                failures = 0
+                ended_well = True
             except Expired:
-                version, failures = "", failures + 1
+                version = ""
             except RotatorError as problem:
-                failures += 1
                 self._complain(str(problem))
             except Exception:  # a fault of ours: looks go on without the watch
-                failures += 1
                 log.exception("watch broke", action="watch", what=self.what)
             self._live = False
+            # One that ends as soon as it has begun is none, however well: a proxy may answer so all day.
+            worked = time.monotonic() - began >= (_SHORTEST if ended_well else _LONGEST_PAUSE)
+            failures = 0 if worked else failures + 1
             if failures > 1:
                 self._stopping.wait(min(2.0 ** (failures - 2), _LONGEST_PAUSE))
 

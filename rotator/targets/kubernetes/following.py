@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from rotator.domain.errors import RotatorError
+from rotator.domain.errors import Retry, RotatorError
 from rotator.targets.kubernetes.namespaces import Namespaces
 from rotator.targets.kubernetes.secrets import Secrets
 
 __all__ = ["Following"]
+
+_MOST_AWAY = 3
+"""places of which nothing can be learned now, after which the others are not asked: each costs the time of a call"""
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +48,10 @@ class Following:
     def _run(self) -> None:
         if self.namespaces.selector and self.most:
             self.secrets.cluster.watch_namespaces(self.secrets.api, self.namespaces.selector, self, self._asked.set)
-        while not self._stopping.is_set():
+        while True:
             self._asked.clear()
+            if self._stopping.is_set():  # asked after: one that ends sets this one first
+                break
             try:
                 self._look()
             except RotatorError as problem:
@@ -63,14 +68,24 @@ class Following:
             self._watch(namespace)
         for gone in (before or frozenset()) - self._places:
             self.secrets.cluster.leave(self, gone)
+            self.secrets.cluster.memory.drop(gone, self.secrets.name)
         news = before is not None and before != self._places
+        problems: list[RotatorError] = []
         for namespace in places:
             if self._stopping.is_set():
                 return
-            if not self.secrets.cluster.watches(namespace, self.secrets.name):
+            if self.secrets.cluster.watches(namespace, self.secrets.name):
+                continue
+            try:
                 news = self._has_changed(namespace) or news
+            except RotatorError as problem:
+                problems.append(problem)
+                if sum(isinstance(one, Retry) for one in problems) == _MOST_AWAY:
+                    break
         if news:
             self.changed()
+        if problems:
+            raise problems[0]
 
     def _watch(self, namespace: str) -> None:
         cluster, name = self.secrets.cluster, self.secrets.name

@@ -14,21 +14,34 @@ class Memory:
 
     def __init__(self) -> None:
         self._views: dict[tuple[str, str], SecretView] = {}
+        self._gone: dict[tuple[str, str], str] = {}
+        """the version in which it went, of what a watch told; an answer to a look or a write of before may still be on its way"""
         self._lock = threading.Lock()
 
     def keep(self, namespace: str, name: str, view: SecretView) -> bool:
         """Remember it, unless something newer is known; whether it is news."""
         with self._lock:
             known = self._views.get((namespace, name))
-            if known is not None and not _is_newer(view.version, known.version):
+            gone = self._gone.get((namespace, name), "")
+            # Of one that only lost the label that is watched, the version in which it went is also that which it has now.
+            if (known is not None and not _is_newer(view.version, known.version)) or _is_older(view.version, gone):
                 return False
             self._views[namespace, name] = view
+            self._gone.pop((namespace, name), None)
             return True
 
-    def forget(self, namespace: str, name: str) -> bool:
-        """It is gone; whether it was known."""
+    def forget(self, namespace: str, name: str, version: str = "") -> bool:
+        """It is gone, in that version where it is known; whether it was known."""
         with self._lock:
+            if version:
+                self._gone[namespace, name] = version
             return self._views.pop((namespace, name), None) is not None
+
+    def drop(self, namespace: str, name: str) -> None:
+        """Nobody wants to know of it any more."""
+        with self._lock:
+            self._views.pop((namespace, name), None)
+            self._gone.pop((namespace, name), None)
 
     def find(self, namespace: str, name: str) -> SecretView | None:
         """What is known of it; None: nothing, which is not to say that it is not there."""
@@ -46,3 +59,7 @@ def _is_newer(version: str, known: str) -> bool:
     if version.isdecimal() and known.isdecimal():
         return int(version) > int(known)
     return version != known
+
+
+def _is_older(version: str, gone: str) -> bool:
+    return version.isdecimal() and gone.isdecimal() and int(version) < int(gone)

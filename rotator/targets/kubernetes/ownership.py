@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rotator.targets.kubernetes.contents import LABEL, NOTE_GENERATION, NOTE_KEY_ID, Notes, parse_notes
+from rotator.targets.kubernetes.contents import LABEL, NOTE_GENERATION, NOTE_KEY_ID, NOTE_PLACED, Notes, parse_notes
 
 __all__ = ["CREATOR", "MANAGER", "SecretView", "parse_time", "read_view"]
 
@@ -64,11 +64,16 @@ def read_view(found: Mapping[str, Any]) -> SecretView:
         notes=notes,
         owned=owned,
         others={entry: str(m.get("manager") or "somebody") for m in rest for entry in _entries(m)},
-        noted={NOTE_KEY_ID, NOTE_GENERATION} <= annotated,
+        noted=_list_trusted(notes) <= annotated,
         labelled=LABEL in (metadata.get("labels") or {}),
-        placed_at=_find_placed_at(notes, applied),
+        placed_at=_find_placed_at(notes if NOTE_PLACED in annotated else None, applied),
         is_shell=not applied and bool(rest) and all(m.get("manager") == CREATOR for m in rest),
     )
+
+
+def _list_trusted(notes: Notes | None) -> set[str]:
+    """What nobody else may have written: on it rests which pods work with the key."""
+    return {NOTE_KEY_ID, NOTE_GENERATION} | ({NOTE_PLACED} if notes is not None and notes.placed_at is not None else set())
 
 
 def _find_placed_at(notes: Notes | None, applied: Sequence[Mapping[str, Any]]) -> datetime | None:

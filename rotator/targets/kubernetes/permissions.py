@@ -54,21 +54,16 @@ class Permissions:
 
     def find_missing(self, namespaces: Iterable[str]) -> list[tuple[Need, str]]:
         """What is not allowed, verb by verb. Raises `Unreachable`, `Refused`."""
-        needs = self.list_needs(namespaces)
-        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
+        return self._find_denied(self.list_needs(namespaces))
 
     def find_missing_for(self, namespace: str, workloads: Iterable[str]) -> list[tuple[Need, str]]:
         """What is not allowed of restarting these and following them. Raises `Unreachable`, `Refused`."""
-        needs = [Need(namespace, "", "pods", ("list",))]
-        for workload in workloads:
-            kind, _, name = workload.partition("/")
-            needs.append(Need(namespace, "apps", KINDS[kind], ("patch",), name))
-        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
+        return self._find_denied(_list_restarting(namespace, workloads, "patch"))
 
     def list_needs(self, namespaces: Iterable[str]) -> list[Need]:
         """Everything that is needed."""
         if self.by_selector:
-            return [Need(None, "", "namespaces", ("list", "watch")), *self._list_in(None)]
+            return [Need(None, "", "namespaces", ("list", "watch") if self.watches else ("list",)), *self._list_in(None)]
         return [need for namespace in namespaces for need in self._list_in(namespace)]
 
     def render(self, needs: Iterable[Need]) -> str:
@@ -86,15 +81,13 @@ class Permissions:
             follow = ()
         verbs = ("get", "create", "patch", *follow, *(("delete",) if self.deletes else ()))
         yield Need(namespace, "", "secrets", verbs, self.secret)
-        if not self.restarts:
-            return
-        yield Need(namespace, "", "pods", ("list",))
-        if self.named is None:
-            yield from (Need(namespace, "apps", resource, ("list", "patch")) for resource in KINDS.values())
-            return
-        for workload in self.named:
-            kind, _, name = workload.partition("/")
-            yield Need(namespace, "apps", KINDS[kind], ("get", "patch"), name)
+        if self.restarts and self.named is None:
+            yield from _list_restarting(namespace, KINDS, "list", "patch")
+        elif self.restarts and self.named:
+            yield from _list_restarting(namespace, self.named, "get", "patch")
+
+    def _find_denied(self, needs: Iterable[Need]) -> list[tuple[Need, str]]:
+        return [(need, verb) for need in needs for verb in need.verbs if not self._may(need, verb)]
 
     def _may(self, need: Need, verb: str) -> bool:
         attributes = {"verb": verb, "group": need.group, "resource": need.resource, "name": need.name}
@@ -107,6 +100,14 @@ class Permissions:
         }
         answer = self.api.create(_REVIEWS, body, "asking what is allowed")
         return bool((answer.get("status") or {}).get("allowed"))
+
+
+def _list_restarting(namespace: str | None, workloads: Iterable[str], *verbs: str) -> Iterator[Need]:
+    """`workloads`: such as deployment/checkout, or a kind for all of it."""
+    yield Need(namespace, "", "pods", ("list",))
+    for workload in workloads:
+        kind, _, name = workload.partition("/")
+        yield Need(namespace, "apps", KINDS[kind], verbs, name)
 
 
 def _build_role(target: str, namespace: str | None, needs: Sequence[Need]) -> Mapping[str, Any]:

@@ -31,6 +31,8 @@ class Rollout:
     """why its pods do not all work with the key yet; empty: they do"""
     stuck: bool = False
     """only a person can help"""
+    uid: str = ""
+    """another one where the workload was deleted and made again"""
 
 
 def judge(

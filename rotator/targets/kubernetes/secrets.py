@@ -63,6 +63,8 @@ class Secrets:
         if notes is not None and (notes.installation, notes.credential) != (self.shape.installation, credential):
             owner = f"credential {notes.credential} of installation {notes.installation}"
             return "" if self.adopt else f"{what} was written for {owner}: use another name, or set `adopt: true` on the target"
+        if notes is None and view.owned and not self.adopt:
+            return f"{what} has lost the annotations that say whose it is: delete it, or set `adopt: true` on the target for a while"
         if notes is None and not self.adopt:
             return f"{what} was not written by rotator: delete it, use another name, or set `adopt: true` on the target"
         foreign = {} if self.adopt else view.find_foreign(self.entries)
@@ -139,7 +141,9 @@ class Secrets:
         if not view.others:
             self.api.delete(self.path(namespace), view.uid, view.version, f"deleting {what}")
             return
-        nothing = build_shell(self.name, namespace, None)
-        body = {**nothing, "metadata": {"name": self.name, "namespace": namespace, "resourceVersion": view.version}}
+        # The uid, or an apply onto one that went meanwhile would make an empty one.
+        metadata = {"name": self.name, "namespace": namespace, "uid": view.uid}
+        nothing = {**build_shell(self.name, namespace, None), "metadata": metadata}
+        body = {**nothing, "metadata": {**metadata, "resourceVersion": view.version}}
         self.api.apply(self.path(namespace), body, f"taking our entries out of {what}", manager=MANAGER, force=False)
         self.api.apply(self.path(namespace), nothing, f"taking our label off {what}", manager=CREATOR, force=False)

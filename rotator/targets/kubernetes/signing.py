@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import threading
@@ -31,8 +32,11 @@ FindToken = Callable[[str | None], str]
 
 _LIMIT = 10.0
 """seconds that a program may take"""
+_MOST_BYTES = 1024 * 1024
+"""that it may print"""
 _PAUSE = 5.0
-"""seconds after a failure in which nobody waits for the program again: a look at many namespaces asks many times"""
+"""seconds after a failure, or after a token that is no use, in which nobody waits for the program again: a look at many namespaces asks
+many times"""
 _EARLY = timedelta(seconds=60)
 """A token that ends within a minute is not used any more."""
 
@@ -71,13 +75,14 @@ class PrintedToken:
         self._environ = {**environ, "KUBERNETES_EXEC_INFO": json.dumps(info)}
         self._token: str | None = None
         self._until: datetime | None = None
+        self._settled = 0.0
+        """monotonic seconds until which the token is used in any case"""
         self._failure: tuple[float, RotatorError] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, refused: str | None) -> str:
         with self._lock:
-            ends = self._until is not None and self._until - _EARLY <= datetime.now(UTC)
-            if self._token is not None and self._token != refused and not ends:
+            if self._token is not None and (time.monotonic() < self._settled or (self._token != refused and not self._ends())):
                 return self._token
             if self._failure is not None and time.monotonic() < self._failure[0] + _PAUSE:
                 raise type(self._failure[1])(str(self._failure[1]))
@@ -86,7 +91,12 @@ class PrintedToken:
             except RotatorError as problem:
                 self._failure = (time.monotonic(), problem)
                 raise
+            if self._token == refused or self._ends():
+                self._settled = time.monotonic() + _PAUSE  # it has no better one
             return self._token
+
+    def _ends(self) -> bool:
+        return self._until is not None and self._until - _EARLY <= datetime.now(UTC)
 
     def _run(self) -> bytes:
         try:
@@ -105,6 +115,8 @@ class PrintedToken:
             printed = _read_to_end(process)
         if printed is None:
             raise Unreachable(f"{self._program} took more than {_LIMIT:.0f} s: run it by hand")
+        if len(printed) > _MOST_BYTES:
+            raise Misconfigured(f"{self._program} printed more than {_MOST_BYTES // 1024} KiB: run it by hand")
         if process.returncode:
             raise Unreachable(f"{self._program} ended with exit code {process.returncode}: run it by hand")
         return printed
@@ -121,13 +133,22 @@ class PrintedToken:
 
 
 def _read_to_end(process: subprocess.Popen[bytes]) -> bytes | None:
-    """What it printed; None: it took too long, and was ended."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.communicate(timeout=_LIMIT)[0]
+    """What it printed, cut off beyond what a token may take; None: it took too long. In both cases it was ended."""
+    assert process.stdout is not None
+    printed, ends = bytearray(), time.monotonic() + _LIMIT
+    with selectors.DefaultSelector() as selector, contextlib.suppress(subprocess.TimeoutExpired):
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while len(printed) <= _MOST_BYTES and (left := ends - time.monotonic()) > 0:
+            if selector.select(left):
+                data = os.read(process.stdout.fileno(), _MOST_BYTES)
+                if not data:
+                    process.wait(left)
+                    return bytes(printed)
+                printed += data
     # Nobody has taken note of its end yet, so its number is no other's.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    return None
+    return bytes(printed) if len(printed) > _MOST_BYTES else None
 
 
 def _find_status(printed: bytes) -> dict[str, Any]:

@@ -5,13 +5,15 @@ A place that fails holds the others back in nothing. A delivery that takes long 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
-from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError
+from rotator.domain.errors import Conflict, Misconfigured, Permanent, RateLimited, Refused, RotatorError, Unreachable
 from rotator.domain.facts import Level
 from rotator.domain.keys import KeyId
 from rotator.domain.ports import Access, Clock, Delivery, Observation
@@ -30,8 +32,9 @@ from rotator.targets.kubernetes.workloads import Workloads
 
 __all__ = ["KubernetesTarget"]
 
+_Result = TypeVar("_Result")
 _LONGEST = 15.0
-"""seconds after which a delivery begins with no further place"""
+"""seconds after which a delivery begins with no further place, and a look at an API server that does not answer neither"""
 _MOST_NAMED = 3
 _MOST_REPAIRS = 5
 _REPAIRS_WITHIN = 60.0
@@ -48,11 +51,19 @@ class _Known:
     """namespace → the key and generation that this process wrote there last"""
     repairs: dict[str, deque[float]] = field(default_factory=dict)
     """namespace → the monotonic seconds in which that was put right again"""
-    restarted: dict[tuple[str, str], KeyId] = field(default_factory=dict)
-    """namespace and workload → the key that it was restarted for"""
+    restarted: dict[str, KeyId] = field(default_factory=dict)
+    """workload, by its uid → the key that it was restarted for"""
     delivered: dict[str, tuple[KeyId, int]] = field(default_factory=dict)
     """credential → what was delivered last: what counts where no namespace matches"""
     following: Following | None = None
+
+    def drop_others(self, namespaces: Sequence[str]) -> None:
+        """Namespaces come and go, with each branch that is tried out: what left is not to be kept."""
+        kept = set(namespaces)
+        places: tuple[dict[str, Any], ...] = (self.in_use, self.written, self.repairs)
+        for known in places:
+            for namespace in [one for one in list(known) if one not in kept]:
+                known.pop(namespace, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,7 @@ class KubernetesTarget:
     def observe(self, credential: str, *, fresh: bool = False) -> Observation:
         """What all namespaces hold, and how far the workloads are."""
         namespaces = self.namespaces.find(fresh=fresh)
+        self.known.drop_others(namespaces)
         looks = self._for_each(namespaces, lambda namespace: self._look(namespace, credential, fresh=fresh))
         return self._observe(credential, looks)
 
@@ -125,20 +137,15 @@ class KubernetesTarget:
     def check(self, credential: str) -> None:
         """A dry run in every namespace, with a placeholder for the key; and whether workloads may be restarted."""
 
-        def rehearse(namespace: str) -> RotatorError | None:
-            try:
-                view = self.secrets.look(namespace)
-                objection = self.secrets.find_objection(namespace, view, credential)
-                if objection:
-                    return Refused(f"target {self.name}: {objection}", reason=Reason.FOREIGN_ENTRY)
-                self.secrets.rehearse(namespace, view, credential)
-                self._rehearse_restarts(namespace)
-            except RotatorError as problem:
-                return problem
-            return None
+        def rehearse(namespace: str) -> None:
+            view = self.secrets.look(namespace)
+            objection = self.secrets.find_objection(namespace, view, credential)
+            if objection:
+                raise Refused(f"target {self.name}: {objection}", reason=Reason.FOREIGN_ENTRY)
+            self.secrets.rehearse(namespace, view, credential)
+            self._rehearse_restarts(namespace)
 
-        namespaces = self.namespaces.find()
-        problems = [problem for problem in self.cluster.map(rehearse, namespaces) if problem is not None]
+        problems = [one for one in self._map(rehearse, self.namespaces.find()) if one is not None]
         if problems:
             raise _join(problems)
 
@@ -193,42 +200,44 @@ class KubernetesTarget:
         if self.known.in_use.get(namespace) == version:
             return ()
         found = self.workloads.look(namespace, str(view.notes.key_id), view.placed_at, self.clock.now())
-        rollouts = tuple(self._restart_once(namespace, rollout, view.notes.key_id) for rollout in found)
+        rollouts = tuple(self._restart_once(rollout, view.notes.key_id) for rollout in found)
         if not any(rollout.reason for rollout in rollouts):
             self.known.in_use[namespace] = version
         return rollouts
 
-    def _restart_once(self, namespace: str, rollout: Rollout, key_id: KeyId) -> Rollout:
+    def _restart_once(self, rollout: Rollout, key_id: KeyId) -> Rollout:
         """Whoever takes our annotation off would have it restarted again and again."""
-        if not rollout.restart or self.known.restarted.get((namespace, rollout.workload)) != key_id:
+        if not rollout.restart or self.known.restarted.get(rollout.uid) != key_id:
             return rollout
         undone = "its restart was undone: let the pod template keep annotations of others, or restart it by hand"
-        return Rollout(rollout.workload, reason=undone, stuck=True)
+        return replace(rollout, restart=False, reason=undone, stuck=True)
 
     def _bring(self, namespace: str, version: str | None, delivery: Delivery) -> PlaceLook:
         view = self._recall(namespace, version)
-        if not self.secrets.is_current(view, delivery):
-            self._note_repair(namespace, delivery)
+        repairs = None if self.secrets.is_current(view, delivery) else self._find_repairs(namespace, delivery)
         written = self.secrets.write(namespace, view, delivery)
+        if repairs is not None:
+            repairs.append(self.clock.monotonic())
         self.known.written[namespace] = (delivery.secret.key_id, delivery.generation)
         look = self._judge(namespace, written, delivery.credential)
         if any(rollout.restart for rollout in look.rollouts):
             self.workloads.restart(namespace, look.rollouts, str(delivery.secret.key_id))
-            self.known.restarted |= {(namespace, r.workload): delivery.secret.key_id for r in look.rollouts if r.restart}
+            self.known.restarted |= {r.uid: delivery.secret.key_id for r in look.rollouts if r.restart}
             told = tuple(replace(r, restart=False, reason="restarting") if r.restart else r for r in look.rollouts)
             look = replace(look, rollouts=told)
         return look
 
-    def _note_repair(self, namespace: str, delivery: Delivery) -> None:
-        """Two that put a Secret right, each in its own way, would do it a hundred times a second. Raises `Refused`."""
+    def _find_repairs(self, namespace: str, delivery: Delivery) -> deque[float] | None:
+        """When this key was put right there; None: it is new there. Two that put a Secret right, each in its own way, would do it a hundred
+        times a second: raises `Refused`."""
         repairs, now = self.known.repairs.setdefault(namespace, deque(maxlen=_MOST_REPAIRS)), self.clock.monotonic()
         if self.known.written.get(namespace) != (delivery.secret.key_id, delivery.generation):
-            repairs.clear()  # a new key: no repair
-            return
+            repairs.clear()
+            return None
         if len(repairs) == _MOST_REPAIRS and now < repairs[0] + _REPAIRS_WITHIN:
             said = f"Secret {namespace}/{self.secrets.name} is changed or deleted by somebody else as often as it is put right"
             raise Refused(f"target {self.name}: {said}: find out who (`kubectl get --show-managed-fields`), or use another name")
-        repairs.append(now)
+        return repairs
 
     def _recall(self, namespace: str, version: str | None) -> SecretView | None:
         """The Secret in the version that was observed; looked at again where it is not remembered."""
@@ -273,17 +282,28 @@ class KubernetesTarget:
         return "".join(lines)
 
     def _for_each(self, namespaces: Sequence[str], look: Callable[[str], PlaceLook]) -> list[PlaceLook]:
-        def attempt(namespace: str) -> PlaceLook:
-            try:
-                return look(namespace)
-            except RotatorError as problem:
-                return PlaceLook(namespace, error=problem)
-
-        looks = self.cluster.map(attempt, namespaces)
+        found = zip(namespaces, self._map(look, namespaces), strict=True)
+        looks = [one if isinstance(one, PlaceLook) else PlaceLook(namespace, error=one) for namespace, one in found]
         errors = [one.error for one in looks if one.error is not None]
         if errors and len(errors) == len(looks):
             raise errors[0]
         return looks
+
+    def _map(self, work: Callable[[str], _Result], namespaces: Sequence[str]) -> list[_Result | RotatorError]:
+        """Do it in each place, or tell what went wrong there. Where nobody answers, not each is waited for: it would take minutes (L25)."""
+        started, away = self.clock.monotonic(), threading.Event()
+
+        def attempt(namespace: str) -> _Result | RotatorError:
+            if away.is_set() and self.clock.monotonic() - started > _LONGEST:
+                return Unreachable(f"{self.name}: {namespace} was not looked at, as the API server gave no answer elsewhere")
+            try:
+                return work(namespace)
+            except RotatorError as problem:
+                if isinstance(problem, Unreachable):
+                    away.set()
+                return problem
+
+        return self.cluster.map(attempt, namespaces)
 
 
 def _join(problems: Sequence[RotatorError]) -> RotatorError:

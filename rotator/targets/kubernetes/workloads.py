@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,7 +32,11 @@ class Workloads:
         """Where each of them stands with a key that was placed then. Raises `Unreachable`, `Refused`."""
         late = now > placed_at + self.deadline
         return tuple(
-            judge(name, found, self._list_pods(namespace, name, found), key_id, placed_at, late) for name, found in self._find(namespace)
+            replace(
+                judge(name, found, self._list_pods(namespace, name, found), key_id, placed_at, late),
+                uid=str(found["metadata"].get("uid") or ""),
+            )
+            for name, found in self._find(namespace)
         )
 
     def restart(self, namespace: str, rollouts: Sequence[Rollout], key_id: str) -> None:
@@ -69,7 +73,10 @@ class Workloads:
         selector = _render_selector(found["spec"]["selector"])
         path, params = f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}
         pods, _ = self.api.list_all(path, f"listing pods of {name} in {namespace}", params=params)
-        return pods
+        if self.named is not None:
+            return pods
+        # Labels may fit pods of another workload as well, such as a canary with a Secret of its own: nobody restarts those.
+        return [pod for pod in pods if find_uses(pod.get("spec") or {}, self.secret)]
 
 
 def _path(namespace: str, workload: str) -> str:

@@ -141,6 +141,28 @@ def test_a_program_that_goes_on_printing_a_dead_token_is_run_once_a_request(spot
     assert len(plugin.runs) == 2
 
 
+@pytest.mark.parametrize(("ends", "refused"), [(3600, True), (30, False)])
+def test_a_program_that_has_no_better_token_is_not_run_for_each_of_many_requests(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, ends: float, refused: bool
+) -> None:
+    plugin.says("short-lived-or-dead", in_seconds(ends))
+    find = signing.PrintedToken(V1, (str(plugin.file),), {}, "https://api")
+    first = find(None)
+    assert {find(first if refused else None) for _ in range(5)} == {first}
+    assert len(plugin.runs) == 1 + refused
+    monkeypatch.setattr(signing.time, "monotonic", lambda: 1e9)
+    find(first if refused else None)
+    assert len(plugin.runs) == 2 + refused
+
+
+def test_a_program_that_prints_without_an_end_is_ended(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "_MOST_BYTES", 10_000)
+    plugin.act("while True: sys.stdout.write('hush-hush' * 1000)")
+    with pytest.raises(Misconfigured, match=r"sign-in, .* printed more than 9 KiB: run it by hand") as told:
+        signing.PrintedToken(V1, (str(plugin.file),), {}, "https://api")(None)
+    ensure_silent(told.value, "hush-hush")
+
+
 def test_threads_that_ask_together_run_it_once(spot: SecretPlace, plugin: Plugin) -> None:
     namespaces = [spot.namespace, *(spot.cluster.namespace() for _ in range(7))]
     plugin.says(spot.cluster.admin, in_seconds(3600))

@@ -12,6 +12,7 @@ import pytest
 from rotator.domain.errors import Conflict, Refused
 from rotator.domain.ports import Delivery
 from rotator.domain.reasons import Reason
+from rotator.targets.kubernetes.target import KubernetesTarget
 from tests.contract.targets.kinds import URL, SecretPlace, a_delivery, a_secret, dump
 from tests.support.daemon import wait_until
 from tests.support.kubernetes import Cluster
@@ -103,6 +104,8 @@ def test_notes_that_were_taken_off_come_back(spot: SecretPlace, part: str) -> No
     _deliver(spot, secret)
     name = {"annotation": f"{OURS}generation", "label": f"{OURS}target"}[part]
     spot.cluster.merge(spot.path, {"metadata": {f"{part}s": {name: None}}})
+    if part == "annotation":
+        assert "has lost the annotations that say whose it is" in spot.build().observe("checkout").text
     target = spot.build(adopt=part == "annotation")
     seen = target.observe("checkout")
     assert seen.key_id is None
@@ -213,6 +216,19 @@ def test_withdrawing_deletes_what_is_ours_where_that_is_allowed(spot: SecretPlac
         assert OURS not in dump(spot.find()["metadata"].get("labels", {}))
     else:
         assert spot.find() is None
+
+
+def test_withdrawing_makes_nothing_of_what_went_meanwhile(spot: SecretPlace) -> None:
+    _deliver(spot, a_secret())
+    spot.cluster.merge(spot.path, {"data": {"theirs": base64.b64encode(b"kept").decode()}}, fieldManager="somebody")
+    target = spot.build(on_removal="delete")
+    assert isinstance(target, KubernetesTarget)
+    view = target.secrets.look(spot.namespace)
+    assert view is not None
+    spot.remove()
+    with pytest.raises(Conflict):
+        target.secrets.remove(spot.namespace, view)
+    assert spot.find() is None
 
 
 def test_two_that_create_it_at_once_leave_one_key(spot: SecretPlace) -> None:

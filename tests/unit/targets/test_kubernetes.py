@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import ValidationError
 
+from rotator.domain.errors import RateLimited
 from rotator.targets.kubernetes import KubernetesTargetConfig
+from rotator.targets.kubernetes.access import Clients
+from rotator.targets.kubernetes.api import ClusterApi
 from rotator.targets.kubernetes.feeds import Feed
 from rotator.targets.kubernetes.memory import Memory
 from rotator.targets.kubernetes.ownership import read_view
@@ -118,10 +122,51 @@ def test_a_pod_of_the_same_second_may_have_read_the_former_key() -> None:
     assert not judge("w", deployment(key=""), [pod(timedelta(seconds=1))], KEY, PLACED, late=False).restart
 
 
+@pytest.mark.parametrize(
+    ("text", "manager", "noted", "placed"),
+    [
+        ("2026-11-23T05:00:00+00:00", "rotator", True, PLACED),
+        ("2026-11-23T05:00:00+00:00", "somebody", False, PLACED + timedelta(hours=1)),
+        ("2026-11-23T05:00:00", "rotator", False, PLACED + timedelta(hours=1)),
+    ],
+)
+def test_since_when_a_key_is_there_is_nobody_else_s_to_say(text: str, manager: str, noted: bool, placed: datetime) -> None:
+    """An earlier time would make pods of before look like pods that have read it."""
+    notes = {f"rotator/{name}": "1" for name in ("installation", "credential", "generation", "shape", "entries")}
+    notes |= {"rotator/key-id": KEY, "rotator/placed-at": text}
+
+    def managed(manager: str, *names: str) -> dict[str, Any]:
+        fields = {"f:metadata": {"f:annotations": {f"f:{name}": {} for name in names}}}
+        return {"manager": manager, "operation": "Apply", "time": "2026-11-23T06:00:00Z", "fieldsV1": fields}
+
+    fields = [managed("rotator", *(name for name in notes if name != "rotator/placed-at")), managed(manager, "rotator/placed-at")]
+    if manager == "rotator":
+        fields = [managed("rotator", *notes)]
+    view = read_view({"metadata": {"annotations": notes, "managedFields": fields}})
+    assert (view.notes is not None and view.noted, view.placed_at) == (noted, placed)
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_ended_works_with_nothing(phase: str) -> None:
     ended = {**pod(BEFORE), "status": {"phase": phase}}
     assert judge("w", deployment(), [ended], KEY, PLACED, late=False) == Rollout("w")
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "seconds"), [("7", 7), ("Mon, 23 Nov 2026 05:00:20 GMT", 20), ("9" * 5000, None), ("soon", None), ("99999", 3600)]
+)
+def test_a_pause_that_the_api_server_asks_for_is_honoured_in_either_form(asked_for: str, seconds: int | None) -> None:
+    """A proxy before it may send a date."""
+    headers = {"Retry-After": asked_for, "Date": "Mon, 23 Nov 2026 05:00:00 GMT"}
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(429, headers=headers)), base_url="https://api")
+
+    class Access:
+        def get_clients(self) -> Clients:
+            return Clients(client, client)
+
+    with pytest.raises(RateLimited) as told:
+        ClusterApi("test", Access(), 1.0).find("/x", "reading")  # type: ignore[arg-type]
+    assert told.value.after == (None if seconds is None else timedelta(seconds=seconds))
 
 
 def test_what_is_remembered_never_gets_older() -> None:
@@ -140,6 +185,22 @@ def test_what_is_remembered_never_gets_older() -> None:
     assert memory.forget("a", "x")
     assert not memory.forget("a", "x")
     assert memory.find("a", "x") is None
+
+
+def test_an_answer_that_comes_after_the_news_of_its_end_brings_nothing_back() -> None:
+    """A look, or a write, and the watch: each has a connection of its own."""
+    memory = Memory()
+
+    def view(version: str) -> Any:
+        return read_view({"metadata": {"uid": "u", "resourceVersion": version}})
+
+    assert memory.keep("a", "x", view("9"))
+    assert memory.forget("a", "x", "11")
+    assert not memory.keep("a", "x", view("10"))
+    assert memory.find("a", "x") is None
+    assert memory.keep("a", "x", view("11")), "it only lost our label"
+    assert memory.forget("a", "x", "12")
+    assert memory.keep("a", "x", view("13")), "made again"
 
 
 def test_a_watch_that_ends_goes_on_from_the_last_bookmark() -> None:
