@@ -88,10 +88,14 @@ def cluster() -> Iterator[object]:
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration, proxy or state folder of the developer's own machine leaks in."""
-    for name in list(os.environ):
-        ours = name.startswith("ROTATOR_") and not name.startswith(KEEPS_ENVIRON)
-        if ours or name.startswith("XDG_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+    for name in filter(is_personal, list(os.environ)):
+        monkeypatch.delenv(name)
+
+
+def is_personal(name: str) -> bool:
+    """Whether a variable says how the developer's own machine is set up."""
+    ours = name.startswith("ROTATOR_") and not name.startswith(KEEPS_ENVIRON)
+    return ours or name.startswith("XDG_") or name.lower().endswith("_proxy")
 
 
 @pytest.fixture(autouse=True)
