@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 
-import httpx
 import pytest
 
 from rotator.domain.secret import Secret
@@ -32,8 +31,7 @@ def add(stage: Stage, *keys: Secret) -> None:
 
 
 def count_spares(stage: Stage) -> float | None:
-    answer = httpx.get(f"{stage.daemon.url}/metrics", headers={"Authorization": f"Bearer {stage.daemon.token}"}, trust_env=False)
-    found = re.search(r'^rotator_pool_spares\{issuer="spares"\} (\S+)$', answer.text, re.MULTILINE)
+    found = re.search(r'^rotator_pool_spares\{issuer="spares"\} (\S+)$', stage.daemon.metrics(), re.MULTILINE)
     return float(found.group(1)) if found else None
 
 
@@ -60,10 +58,10 @@ def test_two_spares_for_three_credentials_that_are_due_at_once(stage: Stage) -> 
     assert "kind rk" in reason["text"]
     assert "`rotator pool add spares`" in reason["text"]
     for command in (("plan",), ("status", "-v")):  # in between it tries again, and tells that then
-        wait_until(lambda command=command: "pool-empty" in run(stage, *command, last.name).stdout, 20.0, what=f"{command} says why")
+        wait_until(lambda command=command: "pool-empty" in run(stage, *command, last.name).stdout, what=f"{command} says why")
     used = [scene.key_id for scene in done(scenes)]
     assert {*used, stage.daemon.status("first")["key_id"]} == {str(key.key_id) for key in spares}
-    wait_until(lambda: count_spares(stage) == 0, 10.0, what="the metric of an empty pool")
+    wait_until(lambda: count_spares(stage) == 0, what="the metric of an empty pool")
     new = stage.control.mint()
     add(stage, new)
     assert last.wait_settled(1)["key_id"] == str(new.key_id)
@@ -125,7 +123,7 @@ def test_a_daemon_that_is_killed_uses_no_spare_twice(stage: Stage) -> None:
     stage.daemon = start_daemon(stage.site)
     try:
         for scene in scenes:
-            scene.wait(lambda s: is_settled(s, 1) or parked(s), 40.0)
+            scene.wait(lambda s: is_settled(s, 1) or parked(s))
             if "pool-empty" in parked(scene.status):
                 add(stage, stage.control.mint())
         keys = [scene.wait(lambda s: s["key_id"] is not None)["key_id"] for scene in scenes]

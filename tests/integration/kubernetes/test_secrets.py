@@ -40,7 +40,7 @@ def test_two_that_put_a_secret_right_do_not_fight_for_ever(site: SecretSite) -> 
                 site.cluster.merge(site.path, {"data": {"api_key": theirs}}, fieldManager="other-operator")
             return "as often as it is put right" in str(daemon.status("checkout"))
 
-        wait_until(fight, 30, every=0.02, what="the daemon to give way")
+        wait_until(fight, every=0.02, what="the daemon to give way")
         version = site.cluster.secret(site.namespace, NAME)["metadata"]["resourceVersion"]
         assert not site.holds(key_id)
         checked = [daemon.status("checkout") for _ in range(20)]
@@ -59,7 +59,7 @@ def test_a_namespace_created_later_gets_its_secret_within_seconds(site: SecretSi
         wait_until(lambda: site.holds(key_id, later), SOON, what="the Secret to come back there")
         old, new = site.rotate()
         wait_until(lambda: site.holds(new, later), SOON, what="the next key there")
-        daemon.wait_for("checkout", lambda s: is_settled(s, 2), 40)
+        daemon.wait_for("checkout", lambda s: is_settled(s, 2))
         assert site.is_revoked(old)
         assert site.cluster.find_secret(site.namespace, NAME) is None, "its labels do not match"
 
@@ -96,7 +96,7 @@ def test_a_permission_that_is_taken_away_stops_the_next_mint(site: SecretSite) -
         for binding in site.cluster.call("GET", bindings)["items"]:
             site.cluster.call("DELETE", f"{bindings}/{binding['metadata']['name']}")
         daemon.post("/api/v1/credentials/checkout/rotate", {"emergency": False})
-        status = daemon.wait_for("checkout", lambda s: "preflight-failed" in parked(s), 40)
+        status = daemon.wait_for("checkout", lambda s: "preflight-failed" in parked(s))
         assert "not allowed" in str(status)
         with site.control as control:
             assert len(control.living("test/")) == 1
@@ -136,7 +136,7 @@ def test_an_api_server_that_is_away_keeps_the_old_key_alive_and_is_caught_up_wit
             site.configure(restart="none", server=weather.address)
             daemon.post("/api/v1/reload")
             daemon.post("/api/v1/credentials/checkout/rotate", {"emergency": False})
-            daemon.wait_for("checkout", lambda s: "503" in str(s), 20)
+            daemon.wait_for("checkout", lambda s: "503" in str(s))
             with site.control as control:
                 assert len(control.living("test/")) == 1, "nothing is minted that cannot be put anywhere"
             weather.judge = lambda _asked: None

@@ -110,7 +110,7 @@ def test_a_target_that_cannot_be_reached_is_named_and_holds_nothing_back(stage: 
 def ensure_replaced_at_last(scene: Scene) -> None:
     scene.stage.control.faults()
     scene.ask("retry")
-    scene.wait(lambda s: is_settled(s, 2), within=40)
+    scene.wait(lambda s: is_settled(s, 2))
     scene.ensure_deaths_are_true()
     scene.ensure_converged()
 

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 
 from tests.support.places import STORE, Place, open_place
@@ -37,10 +36,8 @@ def path_of(scene: Scene) -> str:
 
 def measure(stage: Stage, name: str, scene: Scene, **labels: str) -> float:
     """A metric of a credential; 0 for a series that is not there."""
-    daemon = stage.daemon
-    answer = httpx.get(f"{daemon.url}/metrics", headers={"Authorization": f"Bearer {daemon.token}"}, timeout=10, trust_env=False)
     shown = ",".join(f'{label}="{value}"' for label, value in {"credential": scene.name, **labels}.items())
-    found = [line.rpartition(" ")[2] for line in answer.text.splitlines() if line.startswith(f"{name}{{{shown}}} ")]
+    found = [line.rpartition(" ")[2] for line in stage.daemon.metrics().splitlines() if line.startswith(f"{name}{{{shown}}} ")]
     return float(found[0]) if found else 0.0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.support.consumers import consuming, find_key
@@ -43,7 +42,7 @@ def test_on_demand(stage: Stage, place: Place) -> None:
     assert stage.control.key(first)["revoked_at"] is not None
     scene.ensure_converged()
     scene.ensure_nothing_good_was_given_up()
-    metrics = httpx.get(f"{stage.daemon.url}/metrics", headers={"Authorization": f"Bearer {stage.daemon.token}"}, trust_env=False).text
+    metrics = stage.daemon.metrics()
     assert f'remote="{STORE}"' in metrics, "its calls are counted"
 
 
