@@ -24,7 +24,7 @@ from tests.crash.runs import GENERATIONS, Forks, Run, running_forks
 from tests.support.sandbox import SandboxProcess, start_sandbox_process
 from tests.support.stores import SITES, StoreSite
 
-AT_ONCE = 6
+AT_ONCE = 4
 REPEATED = ("journal.commit note probe", "journal.commit SaveSightings", "journal.commit SaveView", "journal.defer")
 """What each probe writes. How often that comes depends on the time that a probe takes."""
 EVERY = bool(os.environ.get("CRASH_EVERY"))
