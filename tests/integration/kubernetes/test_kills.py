@@ -61,7 +61,7 @@ def test_a_kill_at_each_write_loses_nothing_and_restarts_nobody_twice(site: Secr
         for generation, (nth, when) in enumerate(itertools.product(range(1, WRITES + 1), ("before", "after")), start=2):
             killer.aim(nth, when)
             site.daemon.post("/api/v1/credentials/checkout/rotate", {"emergency": False})
-            assert killer.struck.wait(30), f"there was no write {nth}"
+            assert killer.struck.wait(90), f"there was no write {nth}"
             wait_until(lambda: site.daemon.process.poll() is not None)
             killer.aim(0, "")
             site.daemon = start_daemon(site.site)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.places import STORE, Place, open_place
-from tests.support.scenes import Scene, Stage, ensure_stays, held_by, instant, is_settled, open_stage, waiting
+from tests.support.scenes import Scene, Stage, ensure_stays, held_by, instant, is_settled, open_stage, wait_until, waiting
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_a_bad_key_gets_no_further(fault: str, stage: Stage, place: Place) -> No
     place.write(path_of(scene), bad)
     status = scene.wait_parked(reason)
     assert str(bad.key_id) in next(row["text"] for row in status["parked"] if row["reason"] == reason)
-    assert measure(stage, "rotator_credential_parked", scene, reason=reason) == 1
+    wait_until(lambda: measure(stage, "rotator_credential_parked", scene, reason=reason) == 1, what="the metric")
     ensure_stays(lambda: has_only(scene, former), 2, "the former key in the target")
     assert place.read(path_of(scene)).same_as(bad), "nobody's key is written over"
     assert former in stage.control.living()

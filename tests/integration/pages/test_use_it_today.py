@@ -41,7 +41,7 @@ class Walk:
 
     def run(self, commands: str, code: int = 0) -> str:
         shell = ["bash", "-euo", "pipefail", "-c", commands]
-        done = subprocess.run(shell, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(shell, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == code, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -55,7 +55,7 @@ class Walk:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0, (self.folder / "daemon.log").read_text()
+            assert process.wait(60) == 0, (self.folder / "daemon.log").read_text()
 
     def status(self) -> dict[str, object]:
         (row,) = json.loads(self.run("rotator status checkout-read --json"))["credentials"]

@@ -23,7 +23,7 @@ def test_by_schedule(stage: Stage) -> None:
     scene = stage.add(path="test/scheduled", generation=0, rotation={"every": "5s", "jitter": "0s"})
     wait_until(scene.files[0].exists, what="the first key")
     with consuming(stage.sandbox.url, scene.files[0]) as consumer:
-        scene.wait(lambda s: s["generation"] >= 3, 60.0, "three generations")
+        scene.wait(lambda s: s["generation"] >= 3, what="three generations")
     assert consumer.calls > 20
     assert not consumer.refusals
     scene.ensure_nothing_good_was_given_up()

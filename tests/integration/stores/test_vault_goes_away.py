@@ -85,10 +85,10 @@ def test_killed_in_mid_rotation_then_sealed_then_unsealed(
         assert httpx.get(f"{stage.daemon.url}/readyz", trust_env=False, timeout=30).status_code == 200, "people may come and see why"
         assert count_failures(stage) > failed
         assert scene.key_id in {first, held_by(scene.files[0])}, "what was seen before is still shown"
-        assert "cannot be reached" in read_status(scene)
+        wait_until(lambda: "cannot be reached" in read_status(scene), what="people are told")
         vault.start()
         wait_until(lambda: "is sealed" in ask_part(stage, "store:vault")[1], what="the daemon sees that it is sealed")
-        assert "is sealed" in read_status(scene)
+        wait_until(lambda: "is sealed" in read_status(scene), what="people are told")
         vault.unseal()
         scene.wait_settled(2)
         assert ask_part(stage, "store:vault") == (200, "")
