@@ -49,7 +49,7 @@ class Killer:
         self.struck.set()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_kill_at_each_write_loses_nothing_and_restarts_nobody_twice(site: SecretSite) -> None:
     killer = Killer(site)
     with WeatherProxy(site.cluster.address, site.cluster.ca_file) as weather:
@@ -66,7 +66,7 @@ def test_a_kill_at_each_write_loses_nothing_and_restarts_nobody_twice(site: Secr
             killer.aim(0, "")
             site.daemon = start_daemon(site.site)
             status = site.daemon.wait_for(
-                "checkout", lambda s, g=generation: is_settled(s, g), 60, f"rest after the kill {when} write {nth}"
+                "checkout", lambda s, g=generation: is_settled(s, g), what=f"rest after the kill {when} write {nth}"
             )
             keys.append(str(status["key_id"]))
             assert site.holds(keys[-1])

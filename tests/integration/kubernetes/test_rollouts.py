@@ -42,7 +42,8 @@ def test_a_rollout_that_does_not_get_ready_keeps_the_old_key_and_asks_for_a_pers
         status = daemon.wait_for("checkout", lambda s: "consumers-behind" in parked(s))
         assert "deployment/shop" in str(status["parked"])
         assert "deadline" in str(status["parked"])
-        assert 'rotator_credential_parked{credential="checkout",reason="consumers-behind"} 1' in site.metrics()
+        told = 'rotator_credential_parked{credential="checkout",reason="consumers-behind"} 1'
+        wait_until(lambda: told in site.metrics(), what="the metric")
         site.stays_alive(old, 3)
         assert site.holds(new)
         site.cluster.merge(path, {"spec": {"template": {"spec": {"nodeName": "fake"}}}})

@@ -143,6 +143,6 @@ def test_with_the_key_that_is_used_today(walk: Walk) -> None:
     walk.environ["ROTATOR_ENGINE__CATCH_UP"] = "1s"
     (walk.folder / "state" / "daemon.json").unlink(missing_ok=True)
     with walk.daemon(run):
-        wait_until(lambda: walk.status()["generation"] == 4, 60, what="every spare in its turn")
+        wait_until(lambda: walk.status()["generation"] == 4, what="every spare in its turn")
         assert walk.vault.get("secret", "millimetric/checkout-read") == {"api_key": keys[2].reveal(), "owner": "checkout"}
         wait_until(lambda: "pool-empty" in str(walk.status()["parked"]), what="the pool is used up")
