@@ -29,6 +29,10 @@ for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
 
+# The programs that tests start need not compile the same modules each time, whatever is the rule on this machine.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 KEY_SHAPED = re.compile(rb"(?<![A-Za-z0-9])(?:rk|sk|ak|pk)_[a-z][a-z0-9]*_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{12,}")
 TARGET_NAMES = re.compile(
     r"(?:mcp\.json|\.claude\.json|settings\.json|config\.toml|dotfiles\.json|.*\.key|.*\.header|.*\.env|.*\.template|.*\.target)\Z"
@@ -88,10 +92,14 @@ def cluster() -> Iterator[object]:
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration, proxy or state folder of the developer's own machine leaks in."""
-    for name in list(os.environ):
-        ours = name.startswith("ROTATOR_") and not name.startswith(KEEPS_ENVIRON)
-        if ours or name.startswith("XDG_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+    for name in filter(is_personal, list(os.environ)):
+        monkeypatch.delenv(name)
+
+
+def is_personal(name: str) -> bool:
+    """Whether a variable says how the developer's own machine is set up."""
+    ours = name.startswith("ROTATOR_") and not name.startswith(KEEPS_ENVIRON)
+    return ours or name.startswith("XDG_") or name.lower().endswith("_proxy")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,11 @@
 Installed in the process that is to die, from outside: the product's classes know nothing of it. A boundary's name says what is about to be
 done (`store.commit Promote`), its ordinal which time that is. Within a commit lie single writes: `file.replace` of the embedded store (and
 of a target), between the temporary file and the visible one; each request that writes to Vault; each call that writes to AWS.
+
+All that outlives a process happens within a boundary. What a thread passes between the end of one and the beginning of the next is
+therefore one state of the world, whether it is seen from `after` the former or from `before` the latter, or from the boundaries around
+both: a death at either end leaves the same behind, and `find_states` puts them together. Only a temporary file, which is written before
+its `file.replace`, makes the moment before that a state of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,40 @@ from rotator.stores.vault.adapter import VaultAdapter
 from rotator.stores.vault.store import VaultStore
 from rotator.targets.file.target import FileTarget
 
-SIDES = ("before", "after")
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One side of one boundary, as a thread passed it."""
+
+    thread: str
+    side: str
+    point: str
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.point}"
+
+
+def find_moments(trace: Path) -> list[Moment]:
+    """What a process passed, in its order."""
+    return [Moment(*line.split(" ", 2)) for line in trace.read_text().splitlines()]
+
+
+def find_states(moments: Sequence[Moment]) -> Iterator[list[Moment]]:
+    """The moments by the state that a death at each of them leaves behind: consecutive, of one thread, and nothing done in between."""
+    state: list[Moment] = []
+    for moment in moments:
+        if state and _lies_between(state[-1], moment):
+            yield state
+            state = []
+        state.append(moment)
+    if state:
+        yield state
+
+
+def _lies_between(former: Moment, latter: Moment) -> bool:
+    """Whether anything may have been done between two moments that follow each other."""
+    done = (former.side, latter.side) == ("before", "after")
+    return done or former.thread != latter.thread or str(latter).startswith("before file.replace")
 
 
 @dataclass(slots=True)
@@ -38,7 +76,7 @@ class Boundaries:
     """such as `store.commit Promote 1`; None: nothing is fatal"""
     side: str
     trace: Path
-    """where every boundary is written as it is reached, a line each"""
+    """where every moment is written as it is passed, a line each"""
     armed: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,12 +116,11 @@ class Boundaries:
     def _count(self, name: str) -> str:
         with self.lock:
             self.counts[name] += 1
-            point = f"{name} {self.counts[name]}"
-            with self.trace.open("a") as file:
-                file.write(f"{point}\n")
-        return point
+            return f"{name} {self.counts[name]}"
 
     def _pass(self, point: str, side: str) -> None:
+        with self.lock, self.trace.open("a") as file:
+            file.write(f"{threading.get_ident()} {side} {point}\n")
         if point == self.fatal and side == self.side:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from rotator.domain.keys import KeyId
 from rotator.domain.record import Record
 from rotator.journal.sqlite import SqliteJournal
-from tests.conftest import find_files, holds_key
+from tests.conftest import find_files, holds_key, is_personal
+from tests.crash.boundaries import Moment, find_moments
 from tests.crash.program import DONE, NAME, WITHIN
 from tests.support.consumers import consuming, find_key
 from tests.support.daemon import Site
@@ -34,10 +35,11 @@ _SLACK = 20.0
 class Forks:
     """The program that forks a process for each run; runs may overlap."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._errors = (folder / "forks.log").open("ab")
         pipe, command = subprocess.PIPE, [sys.executable, "-m", "tests.crash.program"]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=self._errors, env={**os.environ, **environ})
+        environ = {name: value for name, value in os.environ.items() if not is_personal(name)}
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=self._errors, env=environ)
         self._numbers = itertools.count()
         self._answers: dict[str, queue.Queue[int]] = {}
         self._lock = threading.Lock()
@@ -53,15 +55,16 @@ class Forks:
         self._process.stdout.close()
         self._errors.close()
 
-    def run(self, site: Site, scenario: str, fatal: str | None = None, side: str = "") -> int:
+    def run(self, site: Site, environ: Mapping[str, str], scenario: str, death: Moment | None = None) -> int:
         """The exit code, or minus the signal, of one run."""
         answer: queue.Queue[int] = queue.Queue()
         with self._lock:
             name = str(next(self._numbers))
             self._answers[name] = answer
             job = {
-                "job": name, "scenario": scenario, "fatal": fatal, "side": side, "config": str(site.config_file), "state": str(site.state),
-                "log": str(site.folder / "process.log"), "trace": str(site.folder / f"trace{'' if fatal else '.resumed'}"),
+                "job": name, "scenario": scenario, "config": str(site.config_file), "state": str(site.state),
+                "fatal": death and death.point, "side": death and death.side, "environ": dict(environ),
+                "log": str(site.folder / "process.log"), "trace": str(site.folder / f"trace{'' if death else '.resumed'}"),
             }  # fmt: skip
             assert self._process.stdin is not None
             self._process.stdin.write(f"{json.dumps(job)}\n".encode())
@@ -76,9 +79,9 @@ class Forks:
 
 
 @contextlib.contextmanager
-def running_forks(folder: Path, environ: Mapping[str, str]) -> Iterator[Forks]:
+def running_forks(folder: Path) -> Iterator[Forks]:
     """The forking program, until the end of the block."""
-    forks = Forks(folder, environ)
+    forks = Forks(folder)
     try:
         yield forks
     finally:
@@ -87,14 +90,13 @@ def running_forks(folder: Path, environ: Mapping[str, str]) -> Iterator[Forks]:
 
 @dataclass(slots=True)
 class Run:
-    """One scenario in a folder of its own, killed at `fatal` (None: not at all) and resumed."""
+    """One scenario in a folder of its own, which names its installation, killed at `death` (None: not at all) and resumed."""
 
     scenario: str
     folder: Path
     sandbox: SandboxProcess
     store: StoreSite
-    fatal: str | None = None
-    side: str = ""
+    death: Moment | None = None
     killed: bool = False
     problems: list[str] = field(default_factory=list)
     site: Site = field(init=False)
@@ -117,19 +119,18 @@ class Run:
         """In the store: of its own, as the servers outlive the run."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
-    def points(self) -> list[str]:
-        """The boundaries that the first process reached."""
-        trace = self.folder / ("trace" if self.fatal else "trace.resumed")
-        return trace.read_text().splitlines()
+    def moments(self) -> list[Moment]:
+        """What the first process passed."""
+        return find_moments(self.folder / ("trace" if self.death else "trace.resumed"))
 
     def go(self, forks: Forks) -> list[str]:
         """Everything that was wrong; empty: nothing."""
         self.site.write()
         with consuming(self.sandbox.url, self.raw, self.client) as consumer:
-            status = forks.run(self.site, self.scenario, self.fatal, self.side)
+            status = forks.run(self.site, self.store.environ, self.scenario, self.death)
             self.killed = status == -signal.SIGKILL
             if self.killed:
-                status = forks.run(self.site, self.scenario)
+                status = forks.run(self.site, self.store.environ, self.scenario)
         if status != DONE:
             self.problems.append(f"ended with {status}: {(self.folder / 'process.log').read_text()[-1500:]}")
             return self.problems

@@ -149,7 +149,7 @@ def running(image: Image, *words: str, run: Run, log: Path, stdin: int = subproc
         yield first
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def _find_program(parent: int, program: str) -> int:

@@ -15,6 +15,7 @@ import httpx
 import yaml
 
 from tests.support.daemon import wait_until
+from tests.support.sandbox import build_client
 from tests.support.servers import Spawned, find_free_ports, get_system_program
 
 Document = dict[str, Any]
@@ -29,15 +30,15 @@ class Program:
 
     def ask(self, path: str, **params: str) -> Any:
         """GET a path of its API; its JSON."""
-        with httpx.Client(base_url=self.url, timeout=10.0, trust_env=False) as client:
+        with build_client(self.url, timeout=30.0, trust_env=False) as client:
             answer = client.get(path, params=params)
         assert answer.status_code == 200, f"{path} {params}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 
     def is_ready(self) -> bool:
         assert self.process.is_running, self.process.tail()
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/-/ready", timeout=5.0, trust_env=False).status_code == 200
+        with contextlib.suppress(httpx.TransportError), build_client(self.url, timeout=30.0, trust_env=False) as client:
+            return client.get("/-/ready").status_code == 200
         return False
 
 
@@ -73,7 +74,7 @@ def _run(program: Path, options: tuple[str, ...], folder: Path) -> Iterator[Prog
     running = Program(f"http://127.0.0.1:{port}", process)
     process.start()
     try:
-        wait_until(running.is_ready, 30.0, what=f"{program.name}")
+        wait_until(running.is_ready, what=f"{program.name}")
         yield running
     finally:
         process.stop()

@@ -16,7 +16,7 @@ import httpx
 
 from rotator.domain.secret import Secret
 from tests.conftest import find_files, holds_key
-from tests.support.daemon import DaemonProcess, Document, Site, running_daemon, wait_until
+from tests.support.daemon import WITHIN, DaemonProcess, Document, Site, running_daemon, wait_until
 from tests.support.sandbox import SandboxControl, SandboxProcess, build_client, start_sandbox_process
 
 CALM = {"propagation": 0, "cache_refusals": False, "cache_time": 1, "clock_skew": 0}
@@ -103,14 +103,14 @@ class Scene:
     def leak(self, key_id: str | None = None) -> Document:
         return self.stage.daemon.post("/api/v1/leak", {"key_id": key_id or self.key_id})
 
-    def wait(self, holds: Callable[[Document], object], within: float = 30.0, what: str = "") -> Document:
+    def wait(self, holds: Callable[[Document], object], within: float = WITHIN, what: str = "") -> Document:
         return self.stage.daemon.wait_for(self.name, holds, within, what)
 
-    def wait_settled(self, generation: int, within: float = 40.0) -> Document:
+    def wait_settled(self, generation: int, within: float = WITHIN) -> Document:
         """Nothing is open any more, at this generation."""
         return self.wait(lambda s: is_settled(s, generation), within, f"{self.name} at rest at generation {generation}")
 
-    def wait_parked(self, reason: str, within: float = 30.0) -> Document:
+    def wait_parked(self, reason: str, within: float = WITHIN) -> Document:
         return self.wait(lambda s: reason in parked(s), within, f"{self.name} parked as {reason}")
 
     def events(self, **params: Any) -> list[Document]:

@@ -108,7 +108,4 @@ class SecretSite:
 
     def metrics(self) -> str:
         """The daemon's metrics as text."""
-        import httpx
-
-        answer = httpx.get(f"{self.daemon.url}/metrics", headers={"Authorization": f"Bearer {self.daemon.token}"}, trust_env=False)
-        return answer.raise_for_status().text
+        return self.daemon.metrics()

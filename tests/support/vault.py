@@ -21,6 +21,7 @@ from typing import Any, Self
 import httpx
 
 from tests.support.daemon import wait_until
+from tests.support.sandbox import TRUSTS_NOBODY
 from tests.support.servers import VAULT, dying, find_free_ports, get_program
 
 _mounts = itertools.count(1)
@@ -50,7 +51,7 @@ class VaultServer:
         headers = {"X-Vault-Token": self.root if token is None else token, **{k.replace("_", "-"): v for k, v in headers.items()}}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
-        verify: Any = True
+        verify: Any = TRUSTS_NOBODY
         if self.ca_file is not None:
             import ssl
 
@@ -122,7 +123,7 @@ class VaultServer:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(10)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 

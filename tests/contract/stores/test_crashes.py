@@ -80,8 +80,8 @@ def test_a_reader_beside_a_writing_process_sees_no_torn_state(kind: Kind, place:
     with Writer(kind, place) as writer:
         writer.tell(f"churn {PATHS} quiet")
         pid = int(writer.hear().removeprefix("pid "))
-        end = time.monotonic() + 2
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while (took := time.monotonic() - begun) < 2 or (took < 60 and not (reads > PATHS and min(last.values()) > 0)):
             for path, key in keys.items():
                 holding = store.read(path)
                 assert holding.secrets[key.key_id].same_as(key)
@@ -107,5 +107,5 @@ def test_a_writer_that_died_holds_nobody_up(kind: Kind, place: Path) -> None:
             writer.hear_until("gone")
             started = time.monotonic()
             hold_current(store, churned(0), a_key())
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 30
             assert commit_all(store, churned(0)).current is not None

@@ -19,7 +19,7 @@ ROUNDS = 50
 
 def _contend(store: Store, path: str, name: str, number: int, barrier: threading.Barrier) -> bool:
     seen = store.read(path)
-    barrier.wait(timeout=30)
+    barrier.wait(timeout=60)
     try:
         store.commit(path, seen, a_note(name, number) if seen.record else an_opening(name))
     except Conflict:
@@ -35,7 +35,7 @@ def test_of_two_threads_exactly_one_wins(store: Store, sibling: Store, clients: 
         for number in range(1, ROUNDS + 1):
             for path in ("the-same", f"new-{number}"):
                 futures = [threads.submit(_contend, each, path, name, number, barrier) for each, name in ((store, "a"), (second, "b"))]
-                won = [future.result(timeout=30) for future in futures]
+                won = [future.result(timeout=90) for future in futures]
                 assert sorted(won) == [False, True], f"round {number} at {path}"
     assert max(noted(store.read("the-same"), name) for name in "ab") == ROUNDS
 
@@ -81,5 +81,5 @@ def test_many_threads_lose_no_change(store: Store, sibling: Store) -> None:
     with ThreadPoolExecutor(6) as threads:
         jobs = [(client, path, f"{name}") for path in ("left", "right") for client, name in ((store, "a"), (store, "b"), (sibling, "c"))]
         for future in [threads.submit(write, *job) for job in jobs]:
-            future.result(timeout=60)
+            future.result(timeout=200)
     assert {noted(store.read(path), name) for path in ("left", "right") for name in "abc"} == {each}

@@ -57,7 +57,7 @@ def reviewer(cluster: Cluster) -> str:
     token = str(cluster.call("POST", f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{name}/token", {"spec": {}})["status"]["token"])
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
     path = "/apis/authentication.k8s.io/v1/tokenreviews"
-    wait_until(lambda: cluster.ask("POST", path, review, token).is_success, 15, what="RBAC to know the binding")
+    wait_until(lambda: cluster.ask("POST", path, review, token).is_success, what="RBAC to know the binding")
     return token
 
 
@@ -181,7 +181,7 @@ def test_a_projected_token_that_was_replaced_is_read_at_the_next_login(pod: Pod,
     token = store._adapter._get_token()
     pod.cluster.call("DELETE", f"/api/v1/namespaces/{pod.namespace}/secrets/first")
     path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-    wait_until(lambda: pod.cluster.ask("POST", path, {}, first).status_code == 401, 30, every=0.3, what="the first token's end")
+    wait_until(lambda: pod.cluster.ask("POST", path, {}, first).status_code == 401, every=0.3, what="the first token's end")
     assert store.read(PATH).current == key.key_id  # what was signed in lives on
     pod.server.revoke(token)
     with pytest.raises(Refused, match="signing in by kubernetes"):

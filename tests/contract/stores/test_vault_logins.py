@@ -115,11 +115,11 @@ def test_threads_that_are_refused_together_sign_in_once(
     barrier = threading.Barrier(6)
 
     def read() -> object:
-        barrier.wait(10)
+        barrier.wait(60)
         return store.read(PATH).current
 
     with ThreadPoolExecutor(6) as threads:
-        assert {future.result(30) for future in [threads.submit(read) for _ in range(6)]} == {key.key_id}
+        assert {future.result(90) for future in [threads.submit(read) for _ in range(6)]} == {key.key_id}
     accessors = [
         server.call("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]["path"]
         for accessor in server.call("LIST", "auth/token/accessors")["data"]["keys"]

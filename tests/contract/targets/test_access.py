@@ -64,7 +64,7 @@ def test_in_a_pod_the_service_account_is_enough_and_its_token_may_change(
     first = request_token(spot, bound_to="first")
     lay(pod.token, first)
     target = build(spot, None)
-    wait_until(lambda: works(target), 15, what="RBAC to know the role")
+    wait_until(lambda: works(target), what="RBAC to know the role")
     work(spot, target)
     lay(pod.token, request_token(spot, bound_to="second"))
     end_token(spot, "first", first)
@@ -168,7 +168,7 @@ def test_a_watch_of_a_server_that_is_not_trusted_says_why(spot: SecretPlace) -> 
     target = build(spot, a_kubeconfig(spot, {"token": spot.cluster.admin}, **{"certificate-authority": str(ca_file)}))
     with structlog.testing.capture_logs() as lines:
         target.follow(lambda: None)
-        wait_until(lambda: any("not trusted" in str(line.get("problem")) for line in lines), 15, what="the complaint")
+        wait_until(lambda: any("not trusted" in str(line.get("problem")) for line in lines), what="the complaint")
         target.close()
 
 
@@ -268,7 +268,7 @@ def test_a_client_certificate_is_enough_and_may_be_replaced(spot: SecretPlace) -
     certificate, key = a_certificate(user, spot.cluster.folder)
     lay(spot.folder / "client.crt", certificate)
     lay(spot.folder / "client.key", key)
-    wait_until(lambda: works(target), 15, what="RBAC to know the role")
+    wait_until(lambda: works(target), what="RBAC to know the role")
     work(spot, target)
     data = {f"client-{n}-data": base64.b64encode(text.encode()).decode() for n, text in (("certificate", certificate), ("key", key))}
     work(spot, build(spot, a_kubeconfig(spot, data, "data")))

@@ -120,9 +120,9 @@ def test_a_token_that_is_refused_is_asked_for_once_more_and_no_request_is_lost(s
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"}
     spot.cluster.call("POST", path, {"metadata": {"name": "us"}, "roleRef": role, "subjects": [subject]})
     accounts = f"/api/v1/namespaces/{spot.namespace}/serviceaccounts/default"
-    wait_until(lambda: spot.cluster.ask("GET", accounts).is_success, 15, what="the namespace's account")
+    wait_until(lambda: spot.cluster.ask("GET", accounts).is_success, what="the namespace's account")
     first = request_token(spot, "default", bound_to="first")
-    wait_until(lambda: spot.cluster.ask("GET", spot.path, token=first).status_code == 404, 15, what="RBAC to know the role")
+    wait_until(lambda: spot.cluster.ask("GET", spot.path, token=first).status_code == 404, what="RBAC to know the role")
     plugin.says(first, in_seconds(3600))
     target = build(spot, a_kubeconfig(spot, plugin.user()))
     work(spot, target)
@@ -269,7 +269,7 @@ def test_a_program_that_hangs_is_ended_with_its_children_and_holds_up_no_other_c
 ) -> None:
     """One daemon, two clusters: what the surroundings share is shared by both."""
     assert signing._LIMIT <= 10
-    monkeypatch.setattr(signing, "_LIMIT", 3.0)
+    monkeypatch.setattr(signing, "_LIMIT", 8.0)
     plugin.act(HANG)
     names = [spot.namespace, *(spot.cluster.namespace() for _ in range(40))]
     slow, quick = build(spot, a_kubeconfig(spot, plugin.user()), namespaces=names), spot.build()
@@ -284,15 +284,15 @@ def test_a_program_that_hangs_is_ended_with_its_children_and_holds_up_no_other_c
     started = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         hanging = threads.submit(look, slow)
-        wait_until(lambda: plugin.runs, 5, what="the program")
+        wait_until(lambda: plugin.runs, what="the program")
         work(spot, quick)
         assert not hanging.done()
-        hanging.result(20)
-    assert ended[0][0] - started < 3 * 2
-    assert "sign-in, which the kubeconfig names to sign in, took more than 3 s: run it by hand" in str(ended[0][1])
+        hanging.result(60)
+    assert ended[0][0] - started < 40
+    assert "sign-in, which the kubeconfig names to sign in, took more than 8 s: run it by hand" in str(ended[0][1])
     assert len(plugin.runs) == 1
     child = int((plugin.folder / "child").read_text())
-    wait_until(lambda: not _is_there(child), 5, what="the end of the program's child")
+    wait_until(lambda: not _is_there(child), what="the end of the program's child")
     assert threading.active_count() < 200
 
 
@@ -305,20 +305,20 @@ def test_a_program_whose_child_keeps_its_output_open_is_not_waited_for_without_e
     with pytest.raises(Unreachable, match="took more than 2 s"):
         build(spot, a_kubeconfig(spot, plugin.user())).observe("checkout")
     child = int((plugin.folder / "child").read_text())
-    wait_until(lambda: not _is_there(child), 5, what="the end of the program's child")
+    wait_until(lambda: not _is_there(child), what="the end of the program's child")
 
 
 def test_a_kubeconfig_is_replaced_while_the_program_of_the_former_hangs(
     spot: SecretPlace, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signing, "_LIMIT", 6.0)
+    monkeypatch.setattr(signing, "_LIMIT", 8.0)
     plugin.act(HANG)
     target = build(spot, a_kubeconfig(spot, plugin.user()))
     with ThreadPoolExecutor(1) as threads:
         hanging = threads.submit(target.observe, "checkout")
-        wait_until(lambda: plugin.runs, 5, what="the program")
+        wait_until(lambda: plugin.runs, what="the program")
         a_kubeconfig(spot, {"token": spot.cluster.admin})
         work(spot, target)
         assert not hanging.done()
-        with pytest.raises(Unreachable, match="took more than 6 s"):
-            hanging.result(20)
+        with pytest.raises(Unreachable, match="took more than 8 s"):
+            hanging.result(60)

@@ -46,7 +46,7 @@ def test_the_printed_role_is_enough_for_everything(spot: SecretPlace, case: str)
     with pytest.raises(Refused, match="rotator check --live"):
         target.observe("checkout")
     permit(spot, token, access.policy)
-    wait_until(lambda: not target.find_access("checkout").missing, 15, what="RBAC to know the role")
+    wait_until(lambda: not target.find_access("checkout").missing, what="RBAC to know the role")
     target.check("checkout")
     secret = bring(target)
     if CASES[case]["restart"] != "none":
@@ -54,7 +54,7 @@ def test_the_printed_role_is_enough_for_everything(spot: SecretPlace, case: str)
     told = threading.Event()
     target.follow(told.set)
     if CASES[case].get("watches") != 0:
-        wait_until(lambda: target.observe("checkout").remembered, 15, what="a live watch")
+        wait_until(lambda: target.observe("checkout").remembered, what="a live watch")
     target.close()
     if case == "deleting":
         assert target.withdraw("checkout")
@@ -70,7 +70,7 @@ def test_each_verb_that_is_missing_is_named_and_nothing_else(spot: SecretPlace, 
         left = ({**rule, "verbs": [v for v in rule["verbs"] if (n, v) != (number, verb)]} for n, rule in enumerate(rules))
         token = spot.cluster.limited(*left, namespace=spot.namespace)
         target = spot.build(token=token, **CASES[case])
-        wait_until(lambda target=target: len(target.find_access("checkout").missing) == 1, 15, what="RBAC to know the role")
+        wait_until(lambda target=target: len(target.find_access("checkout").missing) == 1, what="RBAC to know the role")
         missing = target.find_access("checkout").missing
         resource = rules[number]["resources"][0]
         assert len(missing) == 1
@@ -82,7 +82,7 @@ def test_the_role_is_narrowed_to_the_secret_s_name(spot: SecretPlace) -> None:
     token = spot.cluster.limited()
     target = spot.build(token=token, restart="none")
     permit(spot, token, target.find_access("checkout").policy)
-    wait_until(lambda: not target.find_access("checkout").missing, 15)
+    wait_until(lambda: not target.find_access("checkout").missing)
     bring(target)
     base = f"/api/v1/namespaces/{spot.namespace}/secrets"
     apply = {"kind": "application/apply-patch+yaml", "fieldManager": "rotator"}
@@ -112,7 +112,7 @@ def test_the_selector_mode_needs_the_whole_cluster_and_says_so(spot: SecretPlace
     assert "watch secrets in the whole cluster" in access.missing
     assert [role["kind"] for role in roles_of(access.policy)] == ["ClusterRole"]
     permit(spot, token, access.policy)
-    wait_until(lambda: not target.find_access("checkout").missing, 15)
+    wait_until(lambda: not target.find_access("checkout").missing)
     bring(target)
     assert spot.cluster.find_secret(later, spot.name) is not None
 
@@ -127,7 +127,7 @@ def test_preflight_fails_where_a_key_could_not_be_put_in_use(spot: SecretPlace, 
         namespace=spot.namespace,
     )
     target: KubernetesTarget = spot.config(token=token, restart="auto").build(_around(spot))
-    wait_until(lambda: len(target.find_access("checkout").missing) == 1, 15)
+    wait_until(lambda: len(target.find_access("checkout").missing) == 1)
     with pytest.raises(Refused, match="not allowed") as problem:
         target.check("checkout")
     assert isinstance(problem.value, RotatorError)

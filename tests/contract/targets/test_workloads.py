@@ -13,7 +13,7 @@ from rotator.domain.ports import Observation, Target
 from tests.contract.targets.kinds import SecretPlace, a_delivery, a_secret
 from tests.support.daemon import wait_until
 
-WITHIN = 30.0
+WITHIN = 60.0
 IMAGE = {"name": "main", "image": "made-up"}
 ENV: Any = {"containers": [{**IMAGE, "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "millimetric", "key": "api_key"}}}]}]}
 ENV_FROM: Any = {"containers": [{**IMAGE, "envFrom": [{"secretRef": {"name": "millimetric"}}]}]}

@@ -63,7 +63,7 @@ def request_token(spot: SecretPlace, name: str = "rotator", bound_to: str = "") 
 def end_token(spot: SecretPlace, bound_to: str, token: str) -> None:
     """Delete what the token is bound to, and wait until the API server, which remembers tokens for some seconds, refuses it."""
     spot.cluster.call("DELETE", f"/api/v1/namespaces/{spot.namespace}/secrets/{bound_to}")
-    wait_until(lambda: spot.cluster.ask("GET", spot.path, token=token).status_code == 401, 30, every=0.3, what="the token's end")
+    wait_until(lambda: spot.cluster.ask("GET", spot.path, token=token).status_code == 401, every=0.3, what="the token's end")
 
 
 def lay(file: Path, text: str) -> Path:

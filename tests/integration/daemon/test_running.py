@@ -99,7 +99,7 @@ def test_without_a_network_the_daemon_stays_up_and_recovers(site: Site, sandbox:
     with running_daemon(site) as daemon:
         first = daemon.wait_for("only", lambda s: s["generation"] == 1 and s["phase"] == "idle")["key_id"]
         sandbox.process.terminate()
-        sandbox.process.wait(10)
+        sandbox.process.wait(60)
         daemon.post("/api/v1/credentials/only/rotate", {"emergency": False})
         daemon.wait_for("only", lambda s: "preflight-failed" in parked(s) or s["waiting"])
         ensure_stays(lambda: daemon.process.poll() is None and daemon.status("only")["key_id"] == first, 1.5, "the daemon")

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 
-import httpx
 import pytest
 
 from rotator.domain.secret import Secret
@@ -32,8 +31,7 @@ def add(stage: Stage, *keys: Secret) -> None:
 
 
 def count_spares(stage: Stage) -> float | None:
-    answer = httpx.get(f"{stage.daemon.url}/metrics", headers={"Authorization": f"Bearer {stage.daemon.token}"}, trust_env=False)
-    found = re.search(r'^rotator_pool_spares\{issuer="spares"\} (\S+)$', answer.text, re.MULTILINE)
+    found = re.search(r'^rotator_pool_spares\{issuer="spares"\} (\S+)$', stage.daemon.metrics(), re.MULTILINE)
     return float(found.group(1)) if found else None
 
 
@@ -54,16 +52,17 @@ def test_two_spares_for_three_credentials_that_are_due_at_once(stage: Stage) -> 
     stage.daemon.wait_for("first", lambda s: is_settled(s, 1))
     scenes = use_pool(stage, *NAMES)
     stage.daemon.wait_for("one", lambda _: len(done(scenes)) == 2 and len(waits(scenes)) == 1, what="two done, the third parked")
-    (last,) = waits(scenes)
-    (reason,) = last.status["parked"]
+    (last,) = [scene for scene in scenes if scene not in done(scenes)]
+    # In between it tries again, and tells that then: each of these is waited for.
+    (reason,) = last.wait(lambda s: parked(s) == {"pool-empty"})["parked"]
     assert reason["reason"] == "pool-empty"
     assert "kind rk" in reason["text"]
     assert "`rotator pool add spares`" in reason["text"]
-    for command in (("plan",), ("status", "-v")):  # in between it tries again, and tells that then
-        wait_until(lambda command=command: "pool-empty" in run(stage, *command, last.name).stdout, 20.0, what=f"{command} says why")
+    for command in (("plan",), ("status", "-v")):
+        wait_until(lambda command=command: "pool-empty" in run(stage, *command, last.name).stdout, what=f"{command} says why")
     used = [scene.key_id for scene in done(scenes)]
     assert {*used, stage.daemon.status("first")["key_id"]} == {str(key.key_id) for key in spares}
-    wait_until(lambda: count_spares(stage) == 0, 10.0, what="the metric of an empty pool")
+    wait_until(lambda: count_spares(stage) == 0, what="the metric of an empty pool")
     new = stage.control.mint()
     add(stage, new)
     assert last.wait_settled(1)["key_id"] == str(new.key_id)
@@ -94,7 +93,7 @@ def test_a_spare_that_leaks_is_struck_off_and_proven_dead(stage: Stage) -> None:
     scene.rotate()
     scene.wait(lambda s: parked(s) == {"pool-empty", "revoke-by-hand"}, what="it is not given out")
     stage.control.revoke(leaked.key_id)
-    scene.wait(lambda s: not s["retirements"], 30.0, "it is proven dead")
+    scene.wait(lambda s: not s["retirements"], what="it is proven dead")
     assert [row["outcome"] for row in scene.retirements()] == ["dead"]
     assert json.loads(run(stage, "pool", "list", "--json").stdout)["pools"][0]["spares"] == []
 
@@ -104,14 +103,14 @@ def test_the_schedule_goes_on_while_old_keys_wait_for_a_person(stage: Stage) -> 
     (scene,) = use_pool(stage, "one", rotation={"every": "4s", "jitter": "0s"})
     spares = [stage.control.mint() for _ in range(3)]
     add(stage, *spares)
-    scene.wait(lambda s: s["generation"] == 3, 60.0, "three generations")
-    scene.wait(lambda s: sum(row["reason"] == "revoke-by-hand" for row in s["parked"]) == 2, 30.0, "both old keys parked")
-    asked = [row["text"] for row in scene.status["parked"] if row["reason"] == "revoke-by-hand"]
+    scene.wait(lambda s: s["generation"] == 3, what="three generations")
+    status = scene.wait(lambda s: sum(row["reason"] == "revoke-by-hand" for row in s["parked"]) == 2, what="both old keys parked")
+    asked = [row["text"] for row in status["parked"] if row["reason"] == "revoke-by-hand"]
     for key in spares[:2]:
         assert any(str(key.key_id) in text for text in asked)
         assert stage.control.key(key.key_id)["revoked_at"] is None
         stage.control.revoke(key.key_id)
-    scene.wait(lambda s: not s["retirements"], 30.0, "both old keys proven dead")
+    scene.wait(lambda s: not s["retirements"], what="both old keys proven dead")
     scene.ensure_nothing_good_was_given_up()
     assert {row["outcome"] for row in scene.retirements()} == {"dead"}
     assert scene.key_id == str(spares[2].key_id)
@@ -125,8 +124,7 @@ def test_a_daemon_that_is_killed_uses_no_spare_twice(stage: Stage) -> None:
     stage.daemon = start_daemon(stage.site)
     try:
         for scene in scenes:
-            scene.wait(lambda s: is_settled(s, 1) or parked(s), 40.0)
-            if "pool-empty" in parked(scene.status):
+            if "pool-empty" in parked(scene.wait(lambda s: is_settled(s, 1) or parked(s))):
                 add(stage, stage.control.mint())
         keys = [scene.wait(lambda s: s["key_id"] is not None)["key_id"] for scene in scenes]
         assert len(set(keys)) == len(NAMES)
@@ -136,8 +134,7 @@ def test_a_daemon_that_is_killed_uses_no_spare_twice(stage: Stage) -> None:
 
 def test_a_key_by_hand_from_parked_to_done(stage: Stage) -> None:
     scene = stage.add(issuer="by-hand", generation=0)
-    scene.wait_parked("key-wanted")
-    (reason,) = scene.status["parked"]
+    (reason,) = scene.wait(lambda s: parked(s) == {"key-wanted"})["parked"]
     for part in ("kind rk", "env live", f"test/{scene.name}", f"`rotator submit {scene.name}`", "rotator-inbox/", "ask Ada"):
         assert part in reason["text"]
     other = stage.add()
@@ -154,7 +151,7 @@ def test_a_key_by_hand_from_parked_to_done(stage: Stage) -> None:
         assert refused.stderr.startswith(f"{key.key_id}: refused ({why}): ")
     malformed = stage.site.run("submit", scene.name, stdin="hello\n")
     assert (malformed.returncode, "malformed-key" in malformed.stderr) == (1, True)
-    assert parked(scene.status) == {"key-wanted"}
+    scene.wait(lambda s: parked(s) == {"key-wanted"})
     key = stage.control.mint()
     accepted = run(stage, "submit", scene.name, keys=(key,))
     assert (accepted.returncode, accepted.stdout) == (0, f"{key.key_id}: accepted\n")

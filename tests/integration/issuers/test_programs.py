@@ -24,6 +24,8 @@ from rotator.issuers.surroundings import Surroundings
 from tests.support.daemon import wait_until
 from tests.support.fakes import build_secret
 
+SOON = 30.0
+"""seconds: far longer than any of these takes, and shorter than what it must not wait for"""
 ORDER = MintOrder("prod/uid/attempt", Kind.RK, "live", "web", "checkout")
 GIVES = 'key = "_".join(("rk", "live", "abcd1234", "s3cr3t" * 8))\nanswer = json.dumps({"key": key})\n'
 
@@ -99,7 +101,7 @@ def test_one_that_hangs_is_ended_in_time(workshop: Workshop) -> None:
     started = time.monotonic()
     with pytest.raises(AnswerLost, match=r"longer than 1 s for mint.*may have been carried out"):
         issuer.mint(ORDER)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON
     assert find_running(workshop.folder) == []
 
 
@@ -107,17 +109,16 @@ def test_one_that_hangs_is_ended_in_time(workshop: Workshop) -> None:
 def test_its_children_end_with_it(workshop: Workshop, ends: bool) -> None:
     """A grandchild in the same session that ignores SIGTERM and holds the pipes open."""
     rest = f"{GIVES}print(answer)" if ends else "time.sleep(600)"
-    issuer = workshop.build(
-        f"if os.fork() == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    time.sleep(600)\n{rest}", timeout="1s"
-    )
+    stays = "if os.fork() == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    time.sleep(600)\n"
+    issuer = workshop.build(f"{stays}{rest}", timeout="10s" if ends else "1s")
     started = time.monotonic()
     if ends:
         issuer.mint(ORDER)
     else:
         with pytest.raises(AnswerLost):
             issuer.mint(ORDER)
-    assert time.monotonic() - started < 5
-    wait_until(lambda: find_running(workshop.folder) == [], 5.0, what="the end of its children")
+    assert time.monotonic() - started < SOON
+    wait_until(lambda: find_running(workshop.folder) == [], what="the end of its children")
 
 
 def test_one_that_leaves_the_session_with_the_pipes_holds_nothing_up(workshop: Workshop, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_one_that_leaves_the_session_with_the_pipes_holds_nothing_up(workshop: W
     )
     started = time.monotonic()
     issuer.mint(ORDER)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < SOON
     psutil.Process(int((tmp_path / "pid").read_text())).kill()
 
 
@@ -182,7 +183,7 @@ def test_too_long_an_answer_is_cut_off(workshop: Workshop) -> None:
     started = time.monotonic()
     with pytest.raises(Refused, match="longer than"):
         issuer.mint(ORDER)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON
     assert find_running(workshop.folder) == []
 
 

@@ -29,7 +29,7 @@ def test_an_emergency_goes_before_the_routine_work_of_fifty_others(tmp_path: Pat
         took = time.monotonic() - started
         empty = [s["name"] for s in stage.daemon.get("/api/v1/credentials")["credentials"] if s["key_id"] is None]
         assert len(empty) > OTHERS / 2, f"the emergency waited for routine work: it took {took:.1f} s, {len(empty)} were left"
-        assert took < 8
+        assert took < 30
         stage.control.faults()
 
 

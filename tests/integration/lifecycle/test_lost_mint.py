@@ -25,7 +25,7 @@ def test_an_answer_lost_after_the_mint(site: Site, sandbox: SandboxProcess, firs
             sandbox.control.faults({"operation": "mint", "effect": "drop_after", "times": 1})
             daemon.post(f"/api/v1/credentials/{NAME}/rotate")
         generation = 1 if first else 2
-        status = daemon.wait_for(NAME, lambda status: is_settled(status, generation), 40)
+        status = daemon.wait_for(NAME, lambda status: is_settled(status, generation))
         minted = sandbox.control.list("test/")
         assert len(minted) == generation + 1, "the lost one, and one for each generation"
         assert sandbox.control.living("test/") == {status["key_id"]}
@@ -39,7 +39,7 @@ def test_a_mint_that_takes_effect_after_the_time_out(site: Site, sandbox: Sandbo
     site.config["engine"]["attempt_base"] = "3s"
     sandbox.control.faults({"operation": "mint", "effect": "late", "seconds": 1, "times": 1})
     with running_daemon(site) as daemon:
-        status = daemon.wait_for(NAME, lambda status: is_settled(status, 1), 40)
+        status = daemon.wait_for(NAME, lambda status: is_settled(status, 1))
         assert len(sandbox.control.list("test/")) == 2
         assert sandbox.control.living("test/") == {status["key_id"]}
         ensure_told(daemon, find_lost(daemon, sandbox))
@@ -53,9 +53,9 @@ def test_a_mint_that_takes_effect_after_the_rotation(site: Site, sandbox: Sandbo
         sandbox.control.faults({"operation": "mint", "effect": "late", "seconds": LATER, "times": 1})
         daemon.post(f"/api/v1/credentials/{NAME}/rotate")
         daemon.wait_for(NAME, lambda status: status["generation"] == 2)
-        wait_until(lambda: len(sandbox.control.list("test/")) == 3, 30, what="the late key")
+        wait_until(lambda: len(sandbox.control.list("test/")) == 3, what="the late key")
         daemon.post(f"/api/v1/credentials/{NAME}/rotate")
-        status = daemon.wait_for(NAME, lambda status: is_settled(status, 3), 40)
+        status = daemon.wait_for(NAME, lambda status: is_settled(status, 3))
         wait_until(lambda: sandbox.control.living("test/") == {status["key_id"]}, 20, what="the late key's end")
         assert len(sandbox.control.list("test/")) == 4
         ensure_told(daemon, find_lost(daemon, sandbox))
@@ -68,11 +68,11 @@ def test_killed_between_the_mint_and_its_answer(site: Site, sandbox: SandboxProc
         daemon.wait_for(NAME, lambda status: is_settled(status, 1))
         sandbox.control.faults({"operation": "mint", "effect": "latency", "seconds": 2, "times": 1})
         daemon.post(f"/api/v1/credentials/{NAME}/rotate")
-        wait_until(lambda: any(rule["applied"] for rule in sandbox.control.fault_state()["rules"]), 20, what="the mint's request")
+        wait_until(lambda: any(rule["applied"] for rule in sandbox.control.fault_state()["rules"]), what="the mint's request")
         daemon.kill()
-    wait_until(lambda: len(sandbox.control.list("test/")) == 2, 20, what="the key that nobody waits for")
+    wait_until(lambda: len(sandbox.control.list("test/")) == 2, what="the key that nobody waits for")
     with running_daemon(site) as daemon:
-        status = daemon.wait_for(NAME, lambda status: is_settled(status, 2), 40)
+        status = daemon.wait_for(NAME, lambda status: is_settled(status, 2))
         assert sandbox.control.living("test/") == {status["key_id"]}
         held = find_key(site.folder / "raw.key")
         assert held is not None

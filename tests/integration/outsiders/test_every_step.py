@@ -21,13 +21,15 @@ import pytest
 
 from rotator.domain.secret import Secret
 from tests.support.consumers import Consumer, consuming
-from tests.support.daemon import DaemonProcess, Site, running_daemon
+from tests.support.daemon import WITHIN, DaemonProcess, Site, running_daemon
 from tests.support.places import STORE, Place
 from tests.support.sandbox import SandboxControl, SandboxProcess
 from tests.support.scenes import is_settled
 
 AT_ONCE = 6
 """scenes that play at the same time"""
+AT_REST = 1.0
+"""seconds between two looks of a consumer of every scene; one that plays is looked at twenty times as often"""
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Outsider:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["vault", "aws"], indirect=True)
 def test_an_outsider_at_every_step(site: Site, place: Place, sandbox: SandboxProcess) -> None:
     token = sandbox.token_file.read_text().strip()
@@ -95,12 +97,17 @@ def test_an_outsider_at_every_step(site: Site, place: Place, sandbox: SandboxPro
             site.write()
             daemon.post("/api/v1/reload")
             for scene in scenes:
-                daemon.wait_for(scene.name, lambda status: is_settled(status, 1), 60)
-            with consuming(sandbox.url, *(key_file(site, scene.name) for scene in scenes)) as consumer:
+                daemon.wait_for(scene.name, lambda status: is_settled(status, 1))
+            with consuming(sandbox.url, *(key_file(site, scene.name) for scene in scenes), every=AT_REST) as consumer:
                 for batch in batches(scenes):
-                    play(daemon, outsider, batch)
+                    with consuming(sandbox.url, *(key_file(site, scene.name) for scene in batch)) as closer:
+                        play(daemon, outsider, batch)
+                    assert not closer.refusals
+                    for scene in batch:
+                        ensure_in_order(scene, site, closer)
             for scene in scenes:
-                ensure_theirs(scene, site, place, daemon, consumer)
+                ensure_theirs(scene, site, place, daemon)
+                ensure_in_order(scene, site, consumer)
             assert not consumer.refusals
             assert control.living("test/") == {daemon.status("alone")["key_id"]}
             steps = [row["action"] for row in daemon.events(credential="alone") if row["phase"] == "outcome" and row["seq"] > first]
@@ -139,7 +146,7 @@ def play(daemon: DaemonProcess, outsider: Outsider, scenes: Sequence[Scene]) -> 
     for scene in scenes:
         daemon.post(f"/api/v1/credentials/{scene.name}/rotate")
     for scene in scenes:
-        assert scene.fired.wait(60), f"{scene.name}: there was no such write; status: {daemon.status(scene.name)}"
+        assert scene.fired.wait(WITHIN), f"{scene.name}: there was no such write; status: {daemon.status(scene.name)}"
         daemon.post(f"/api/v1/credentials/{scene.name}/sync")
     for scene in scenes:
         assert scene.theirs is not None
@@ -147,20 +154,23 @@ def play(daemon: DaemonProcess, outsider: Outsider, scenes: Sequence[Scene]) -> 
         daemon.wait_for(
             scene.name,
             lambda status, theirs=theirs: status["key_id"] == theirs and is_settled(status, status["generation"]),
-            60,
-            f"{scene.name} at rest with the outsider's key",
+            what=f"{scene.name} at rest with the outsider's key",
         )
 
 
-def ensure_theirs(scene: Scene, site: Site, place: Place, daemon: DaemonProcess, consumer: Consumer) -> None:
+def ensure_in_order(scene: Scene, site: Site, consumer: Consumer) -> None:
+    assert scene.theirs is not None
+    held = [str(key_id) for key_id in consumer.held[key_file(site, scene.name)]]
+    assert held[-1] == str(scene.theirs.key_id), f"{scene.name}: not distributed: {held}"
+    assert len(set(held)) == len(held), f"{scene.name}: the target went back: {held}"
+
+
+def ensure_theirs(scene: Scene, site: Site, place: Place, daemon: DaemonProcess) -> None:
     assert scene.theirs is not None
     theirs = str(scene.theirs.key_id)
     history = place.history(scene.path)
     assert history[-1] == theirs, f"{scene.name}: overwritten: {history}"
     assert len(set(history)) == len(history), f"{scene.name}: a key came back: {history}"
-    held = [str(key_id) for key_id in consumer.held[key_file(site, scene.name)]]
-    assert held[-1] == theirs, f"{scene.name}: not distributed: {held}"
-    assert len(set(held)) == len(held), f"{scene.name}: the target went back: {held}"
     events = daemon.events(credential=scene.name)
     verified = next(row["seq"] for row in events if row["action"] == "probe" and row["key_id"] == theirs and row["ok"])
     delivered = next(row["seq"] for row in events if row["action"] == "deliver" and row["key_id"] == theirs and row["phase"] == "note")

@@ -8,11 +8,10 @@ import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 
 from tests.support.places import STORE, Place, open_place
-from tests.support.scenes import Scene, Stage, ensure_stays, held_by, instant, is_settled, open_stage, waiting
+from tests.support.scenes import Scene, Stage, ensure_stays, held_by, instant, is_settled, open_stage, wait_until, waiting
 
 pytestmark = pytest.mark.slow
 
@@ -37,10 +36,8 @@ def path_of(scene: Scene) -> str:
 
 def measure(stage: Stage, name: str, scene: Scene, **labels: str) -> float:
     """A metric of a credential; 0 for a series that is not there."""
-    daemon = stage.daemon
-    answer = httpx.get(f"{daemon.url}/metrics", headers={"Authorization": f"Bearer {daemon.token}"}, timeout=10, trust_env=False)
     shown = ",".join(f'{label}="{value}"' for label, value in {"credential": scene.name, **labels}.items())
-    found = [line.rpartition(" ")[2] for line in answer.text.splitlines() if line.startswith(f"{name}{{{shown}}} ")]
+    found = [line.rpartition(" ")[2] for line in stage.daemon.metrics().splitlines() if line.startswith(f"{name}{{{shown}}} ")]
     return float(found[0]) if found else 0.0
 
 
@@ -60,7 +57,7 @@ def test_a_bad_key_gets_no_further(fault: str, stage: Stage, place: Place) -> No
     place.write(path_of(scene), bad)
     status = scene.wait_parked(reason)
     assert str(bad.key_id) in next(row["text"] for row in status["parked"] if row["reason"] == reason)
-    assert measure(stage, "rotator_credential_parked", scene, reason=reason) == 1
+    wait_until(lambda: measure(stage, "rotator_credential_parked", scene, reason=reason) == 1, what="the metric")
     ensure_stays(lambda: has_only(scene, former), 2, "the former key in the target")
     assert place.read(path_of(scene)).same_as(bad), "nobody's key is written over"
     assert former in stage.control.living()

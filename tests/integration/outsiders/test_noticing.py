@@ -58,13 +58,13 @@ def test_a_key_from_outside_is_noticed(site: Site, place: Place, sandbox: Sandbo
             place.write(f"test/{NAME}", theirs)
             assert not holds(theirs), "nobody looked yet"
             tell()
-            daemon.wait_for(NAME, lambda status, generation=generation: is_settled(status, generation), 20)
+            daemon.wait_for(NAME, lambda status, generation=generation: is_settled(status, generation))
             assert holds(theirs)
     site.config["engine"]["poll"] = "1s"
     with running_daemon(site) as daemon:
         wait_quiet(daemon, 3)
         theirs = sandbox.control.mint()
         place.write(f"test/{NAME}", theirs)
-        daemon.wait_for(NAME, lambda status: is_settled(status, 4), 20)
+        daemon.wait_for(NAME, lambda status: is_settled(status, 4))
         assert holds(theirs)
     assert sandbox.control.living("test/") == set()

@@ -41,7 +41,7 @@ class Walk:
 
     def run(self, commands: str, code: int = 0) -> str:
         shell = ["bash", "-euo", "pipefail", "-c", commands]
-        done = subprocess.run(shell, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(shell, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == code, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -55,7 +55,7 @@ class Walk:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0, (self.folder / "daemon.log").read_text()
+            assert process.wait(60) == 0, (self.folder / "daemon.log").read_text()
 
     def status(self) -> dict[str, object]:
         (row,) = json.loads(self.run("rotator status checkout-read --json"))["credentials"]
@@ -143,6 +143,6 @@ def test_with_the_key_that_is_used_today(walk: Walk) -> None:
     walk.environ["ROTATOR_ENGINE__CATCH_UP"] = "1s"
     (walk.folder / "state" / "daemon.json").unlink(missing_ok=True)
     with walk.daemon(run):
-        wait_until(lambda: walk.status()["generation"] == 4, 60, what="every spare in its turn")
+        wait_until(lambda: walk.status()["generation"] == 4, what="every spare in its turn")
         assert walk.vault.get("secret", "millimetric/checkout-read") == {"api_key": keys[2].reveal(), "owner": "checkout"}
         wait_until(lambda: "pool-empty" in str(walk.status()["parked"]), what="the pool is used up")

@@ -41,7 +41,7 @@ def _sender(data: bytes) -> Talk:
 
 
 def hang(_connection: socket.socket, stopping: threading.Event) -> None:
-    stopping.wait(30)
+    stopping.wait(60)
 
 
 def hang_up(connection: socket.socket, _stopping: threading.Event) -> None:
@@ -86,7 +86,7 @@ def start_stub() -> Iterator[Stub]:
         finally:
             stopping.set()
             server.shutdown()
-            thread.join(5)
+            thread.join(30)
             server.block_on_close = False
 
 

@@ -31,6 +31,7 @@ from rotator.server.readiness import Readiness, WatchedStore
 from rotator.server.tokens import TokenBook
 from rotator.stores.memory import MemoryStore
 from tests.support.fakes import FakeIssuer, FakeService, FakeTarget, build_credential
+from tests.support.sandbox import build_client
 
 T = TypeVar("T")
 ROLES = ("hook", "viewer", "operator", "admin")
@@ -150,7 +151,7 @@ class World:
     def client(self, role: str | None = "admin", **options: Any) -> httpx.Client:
         """A client with a role's token, or without any."""
         headers = {"Authorization": f"Bearer {TOKENS[role]}"} if role is not None else {}
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=15.0, trust_env=False, **options)
+        client = build_client(self.url, headers=headers, timeout=30.0, trust_env=False, **options)
         self.clients.append(client)
         return client
 
@@ -161,12 +162,12 @@ class World:
         status: dict[str, Any] = answer.json()
         return status
 
-    def settle(self, name: str, when: Callable[[dict[str, Any]], bool], within: float = 15.0) -> dict[str, Any]:
+    def settle(self, name: str, when: Callable[[dict[str, Any]], bool], within: float = 60.0) -> dict[str, Any]:
         """Wait until a credential's status is so."""
         return wait_for(lambda: self.status(name), when, within)
 
 
-def wait_for(read: Callable[[], T], when: Callable[[T], bool], within: float = 15.0) -> T:
+def wait_for(read: Callable[[], T], when: Callable[[T], bool], within: float = 60.0) -> T:
     """Read until it is so."""
     deadline, pause = time.monotonic() + within, threading.Event()
     while not when(value := read()):

@@ -73,7 +73,7 @@ def test_a_fault_of_ours_tells_nothing_and_is_logged(world: World, capfd: pytest
         text = "".join(logged)
         return "ZeroDivisionError" in text and answer.json()["message"].rsplit(maxsplit=1)[-1] in text
 
-    wait_until(is_logged, 5.0, what="the log line")
+    wait_until(is_logged, what="the log line")
     assert world.client().get("/api/v1/info").status_code == 200
 
 

@@ -41,6 +41,6 @@ def test_ten_thousand_credentials_are_told_of_quickly(world: World) -> None:
         timings[path] = time.monotonic() - started
         assert answer.status_code == 200
         assert "credential-09999" in answer.text
-    assert timings["/metrics"] < 10
-    assert timings["/api/v1/credentials"] < 10
-    assert timings["/api/v1/credentials/credential-09999"] < 2
+    assert timings["/metrics"] < 30
+    assert timings["/api/v1/credentials"] < 30
+    assert timings["/api/v1/credentials/credential-09999"] < 10

@@ -83,10 +83,10 @@ def spoiling(control: SandboxControl, kept: set[str]) -> Iterator[None]:
 def test_a_truly_bad_key_is_given_up_and_three_in_a_row_park(stage: Stage) -> None:
     scene = stage.add(verify_for="1s")
     # Slow probes, so that no key is seen alive before it is spoiled.
-    stage.control.faults({"operation": "mcp", "effect": "latency", "seconds": 0.2})
+    stage.control.faults({"operation": "mcp", "effect": "latency", "seconds": 0.3})
     with spoiling(stage.control, stage.control.living()):
         scene.rotate()
-        status = scene.wait_parked("attempts-failed", within=45)
+        status = scene.wait_parked("attempts-failed")
     stage.control.faults()
     assert "retry" in next(row["text"] for row in status["parked"])
     assert status["rotation"]["failures"] == 3
@@ -103,11 +103,11 @@ def test_a_truly_bad_key_is_given_up_and_three_in_a_row_park(stage: Stage) -> No
 
 def test_one_bad_key_is_followed_by_a_good_one_without_anybody(stage: Stage) -> None:
     scene = stage.add(verify_for="1s")
-    stage.control.faults({"operation": "mcp", "effect": "latency", "seconds": 0.2})
+    stage.control.faults({"operation": "mcp", "effect": "latency", "seconds": 0.3})
     before = stage.control.living()
     with spoiling(stage.control, before):
         scene.rotate()
-        wait_until(lambda: scene.status["rotation"]["failures"] == 1, what="the bad key given up")
+        wait_until(lambda: scene.status["rotation"]["failures"] >= 1, what="the bad key given up")
     stage.control.faults()
     scene.wait_settled(2)
     scene.ensure_deaths_are_true()

@@ -206,7 +206,7 @@ class World:
         """Fair weather from now on, and one `retry` of a person."""
         self.fault([])
         self.move_target(away=False)
-        wait_until(lambda: self.late() == 0, 5.0, every=0.005)
+        wait_until(lambda: self.late() == 0, every=0.005)
         self.live(timedelta(minutes=1))
         self.ask("retry")
         for _ in range(40):

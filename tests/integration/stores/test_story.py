@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.support.consumers import consuming, find_key
@@ -24,7 +23,7 @@ def test_by_schedule(stage: Stage) -> None:
     scene = stage.add(path="test/scheduled", generation=0, rotation={"every": "5s", "jitter": "0s"})
     wait_until(scene.files[0].exists, what="the first key")
     with consuming(stage.sandbox.url, scene.files[0]) as consumer:
-        scene.wait(lambda s: s["generation"] >= 3, 60.0, "three generations")
+        scene.wait(lambda s: s["generation"] >= 3, what="three generations")
     assert consumer.calls > 20
     assert not consumer.refusals
     scene.ensure_nothing_good_was_given_up()
@@ -43,7 +42,7 @@ def test_on_demand(stage: Stage, place: Place) -> None:
     assert stage.control.key(first)["revoked_at"] is not None
     scene.ensure_converged()
     scene.ensure_nothing_good_was_given_up()
-    metrics = httpx.get(f"{stage.daemon.url}/metrics", headers={"Authorization": f"Bearer {stage.daemon.token}"}, trust_env=False).text
+    metrics = stage.daemon.metrics()
     assert f'remote="{STORE}"' in metrics, "its calls are counted"
 
 
