@@ -24,6 +24,7 @@ from rotator.domain.secret import Secret
 from rotator.issuers.programs import Finished, run_program
 from rotator.issuers.surroundings import Surroundings
 from rotator.remote.fields import Duration, EnvName
+from rotator.remote.http import Outcome, judge_failure
 
 __all__ = ["CommandIssuer", "CommandIssuerConfig"]
 
@@ -133,16 +134,16 @@ class CommandIssuer:
         """One call. Without an effect a lost answer is only `Unreachable`."""
         request = {"version": _VERSION, "operation": operation, **{name: value for name, value in fields.items() if value is not None}}
         started = self._around.clock.monotonic()
-        outcome = "ok"
+        outcome = Outcome.OK
         try:
             return self._parse(self._run(operation, request), operation, what)
         except AnswerLost as problem:
-            outcome = str(problem.reason)
+            outcome = judge_failure(problem)
             if may_have_effect:
                 raise
             raise Unreachable(str(problem)) from None
         except RotatorError as problem:
-            outcome = str(problem.reason)
+            outcome = judge_failure(problem)
             raise
         finally:
             self._around.observe(f"issuer {self.name}", operation, outcome, self._around.clock.monotonic() - started)

@@ -44,6 +44,8 @@ __all__ = [
     "Reply",
     "deadline",
     "ensure_header_value",
+    "judge_failure",
+    "judge_status",
     "parse_retry_after",
 ]
 
@@ -215,7 +217,7 @@ class Remote:
             self._wait_for_turn(operation)
             outcome, started = Outcome.UNREACHABLE, time.monotonic()
             reply = self._send(operation, self._build_request(method, path, headers, content))
-            outcome = _judge(reply.status)
+            outcome = judge_status(reply.status)
         except AnswerLost:
             outcome = Outcome.ANSWER_LOST
             raise
@@ -345,7 +347,14 @@ def _parse_pause(reply: Reply) -> timedelta | None:
     return timedelta(seconds=min(float(seconds), _LONGEST_PAUSE.total_seconds()))
 
 
-def _judge(status: int) -> Outcome:
+def judge_failure(failure: RotatorError) -> Outcome:
+    """What became of a call that failed with this."""
+    known = {RateLimited: Outcome.RATE_LIMITED, AnswerLost: Outcome.ANSWER_LOST, Unreachable: Outcome.UNREACHABLE}
+    return next((outcome for kind, outcome in known.items() if isinstance(failure, kind)), Outcome.REFUSED)
+
+
+def judge_status(status: int) -> Outcome:
+    """What became of a call that was answered, by HTTP's status."""
     if status == _TOO_MANY:
         return Outcome.RATE_LIMITED
     families = {2: Outcome.OK, 3: Outcome.REDIRECTED, 4: Outcome.REFUSED}

@@ -15,8 +15,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from rotator.domain.errors import AnswerLost, RateLimited, RotatorError, Unreachable
-from rotator.remote.http import Outcome
+from rotator.domain.errors import Unreachable
+from rotator.remote.http import Outcome, judge_failure
 from rotator.stores.aws.config import AwsStoreConfig
 from rotator.stores.aws.errors import Absent, Invalid, Misplaced, explain
 from rotator.stores.aws.places import CURRENT, Place
@@ -150,7 +150,7 @@ class Api:
         except (ClientError, BotoCoreError) as error:
             self._forget_client(error)
             failure = explain(error, operation, name, writes=writes)
-            outcome = _judge(failure)
+            outcome = judge_failure(failure)
             raise failure from None
         finally:
             self._observe(operation, outcome, time.monotonic() - started)
@@ -175,9 +175,3 @@ class Api:
         if isinstance(error, NoCredentialsError) or code in _FORGET:
             with self._guard:
                 self._client = None
-
-
-def _judge(failure: RotatorError) -> Outcome:
-    """What became of a call, in the metric's words."""
-    known = {RateLimited: Outcome.RATE_LIMITED, AnswerLost: Outcome.ANSWER_LOST, Unreachable: Outcome.UNREACHABLE}
-    return next((outcome for kind, outcome in known.items() if isinstance(failure, kind)), Outcome.REFUSED)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 from rotator.domain.errors import AnswerLost, Unreachable
-from rotator.remote.http import parse_retry_after
+from rotator.remote.http import Outcome, judge_status, parse_retry_after
 from rotator.targets.kubernetes.access import ClusterAccess
 from rotator.targets.kubernetes.answers import Answered, explain
 
@@ -139,7 +139,7 @@ class ClusterApi:
         body: Object | None = None,
         kind: str = "application/json",
     ) -> httpx2.Response:
-        started, outcome = time.monotonic(), "error"
+        started, outcome = time.monotonic(), Outcome.UNREACHABLE
         # No second choice: a server that knows no metadata of its own would send everything.
         headers = {"Accept": accept or "application/json"}
         if body is not None:
@@ -154,11 +154,12 @@ class ClusterApi:
                 content=json.dumps(body) if body is not None else None,
                 timeout=self.timeout,
             )
-            outcome = str(answer.status_code)
+            outcome = judge_status(answer.status_code)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as problem:
             raise Unreachable(f"{self.name}: {what}: the API server cannot be reached ({_why(problem)})") from None
         except httpx2.HTTPError as problem:
             # Not chained: a transport's error holds the request, and that holds the key.
+            outcome = Outcome.ANSWER_LOST
             lost = AnswerLost if writes else Unreachable
             raise lost(f"{self.name}: {what}: the API server gave no answer ({type(problem).__name__})") from None
         finally:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 from pydantic import ValidationError
 
-from rotator.domain.errors import RateLimited
+from rotator.domain.errors import RateLimited, RotatorError
 from rotator.targets.kubernetes import KubernetesTargetConfig
 from rotator.targets.kubernetes.access import Clients
 from rotator.targets.kubernetes.api import ClusterApi
@@ -229,3 +231,32 @@ def test_a_watch_that_ends_goes_on_from_the_last_bookmark() -> None:
     assert over.wait(10)
     assert begun == ["5", "90"]
     assert told == ["ADDED"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (200, "ok"),
+        (404, "refused"),
+        (429, "rate_limited"),
+        (503, "failed"),
+        (httpx2.ConnectError("no"), "unreachable"),
+        (httpx2.ReadError("no"), "answer_lost"),
+    ],
+    ids=str,
+)
+def test_a_call_is_counted_in_the_words_of_every_remote(answer: int | Exception, outcome: str) -> None:
+    """One alert goes by them, whatever the remote."""
+
+    def respond(_request: httpx2.Request) -> httpx2.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx2.Response(answer, json={})
+
+    client = httpx2.Client(transport=httpx2.MockTransport(respond), base_url="https://cluster.example")
+    access = SimpleNamespace(get_clients=lambda: SimpleNamespace(calls=client))
+    told: list[tuple[str, str, str]] = []
+    api = ClusterApi("cluster", access, 5.0, lambda *what: told.append(what[:3]))  # type: ignore[arg-type]
+    with contextlib.suppress(RotatorError):
+        api.find("/api/v1/x", "asking")
+    assert told == [("cluster", "get", outcome)]

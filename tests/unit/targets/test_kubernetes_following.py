@@ -92,9 +92,9 @@ class Api:
         return self.writes(), True
 
     def watch(
-        self, _path: str, _what: str, _params: Mapping[str, str], _version: str, _stopped: object, opened: Callable[[], None]
+        self, _path: str, _what: str, _params: Mapping[str, str], _version: str, opened: Callable[[Callable[[], None]], None]
     ) -> Iterator[Any]:
-        opened()
+        opened(self.over.set)
         assert self.over.wait(WITHIN)
         yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}
 
