@@ -10,7 +10,7 @@ from typing import Any
 from rotator.domain.errors import Refused
 from rotator.targets.kubernetes.api import ClusterApi, Object
 from rotator.targets.kubernetes.ownership import MANAGER
-from rotator.targets.kubernetes.rollouts import Rollout, build_restart, judge
+from rotator.targets.kubernetes.rollouts import Rollout, build_note, build_restart, judge
 from rotator.targets.kubernetes.usage import Use, find_uses
 
 __all__ = ["KINDS", "Workloads"]
@@ -30,10 +30,10 @@ class Workloads:
 
     def look(self, namespace: str, key_id: str, placed_at: datetime, now: datetime) -> tuple[Rollout, ...]:
         """Where each of them stands with a key that was placed then. Raises `Unreachable`, `Refused`."""
-        late = now > placed_at + self.deadline
+        late, note = now > placed_at + self.deadline, build_note(self.secret, key_id)
         return tuple(
             replace(
-                judge(name, found, self._list_pods(namespace, name, found), key_id, placed_at, late),
+                judge(name, found, self._list_pods(namespace, name, found), note, placed_at, late),
                 uid=str(found["metadata"].get("uid") or ""),
             )
             for name, found in self._find(namespace)
@@ -44,7 +44,7 @@ class Workloads:
         for rollout in rollouts:
             if rollout.restart:
                 what = f"restarting {rollout.workload} in {namespace}"
-                self.api.patch(_path(namespace, rollout.workload), build_restart(key_id), what, manager=MANAGER)
+                self.api.patch(_path(namespace, rollout.workload), build_restart(build_note(self.secret, key_id)), what, manager=MANAGER)
 
     def find_names(self, namespace: str) -> list[str]:
         """The workloads that would be restarted. Raises `Unreachable`, `Refused`."""
