@@ -16,7 +16,7 @@ from tests.support.kubernetes import Cluster
 from tests.support.sandbox import SandboxControl
 
 NAME = "millimetric"
-NOTE = "rotator/key-id"
+NOTE = "millimetric.rotator/key-id"
 ENV: Document = {
     "containers": [
         {"name": "main", "image": "made-up", "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": NAME, "key": "api_key"}}}]}

@@ -39,7 +39,8 @@ def _shaped(pattern: str, what: str) -> AfterValidator:
 
 
 Namespace = Annotated[str, _shaped(_DNS_LABEL, "the name of a namespace: a-z, 0-9 and '-', 63 characters at most")]
-SecretName = Annotated[str, _shaped(_DNS_NAME, "the name of a Secret: a-z, 0-9, '-' and '.'"), Field(max_length=253)]
+# With `.rotator` it is the prefix of an annotation's name, which may have 253 characters.
+SecretName = Annotated[str, _shaped(_DNS_NAME, "the name of a Secret: a-z, 0-9, '-' and '.'"), Field(max_length=245)]
 DataKey = Annotated[str, _shaped(_DATA_KEY, "the name of an entry of the Secret: letters, digits, '-', '_' and '.'")]
 Workload = Annotated[str, _shaped(_WORKLOAD, "a workload such as deployment/checkout, statefulset/checkout or daemonset/checkout")]
 

@@ -14,7 +14,7 @@ from typing import Any
 from rotator.targets.kubernetes.contents import NOTE_KEY_ID
 from rotator.targets.kubernetes.ownership import parse_time
 
-__all__ = ["Rollout", "build_restart", "judge"]
+__all__ = ["Rollout", "build_note", "build_restart", "is_rolling", "judge"]
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -36,15 +36,25 @@ class Rollout:
 
 
 def judge(
-    workload: str, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], key_id: str, placed_at: datetime, late: bool
+    workload: str,
+    found: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]],
+    note: tuple[str, str],
+    placed_at: datetime,
+    late: bool,
+    *,
+    uses: bool = True,
 ) -> Rollout:
-    """Where the workload stands with the key that was placed then. `late`: the deadline has passed."""
+    """Where the workload stands with the key that was placed then. `note`: our annotation for it. `late`: the deadline has passed.
+
+    `uses`: its template does; else only pods of a template of before do, and a restart would end none of them.
+    """
     template = found["spec"]["template"].get("metadata") or {}
-    restarted = (template.get("annotations") or {}).get(NOTE_KEY_ID) == key_id
-    old = [pod for pod in pods if _is_of_before(pod, key_id, placed_at)]
+    restarted = note in (template.get("annotations") or {}).items()
+    old = [pod for pod in pods if _is_of_before(pod, note, placed_at)]
     if old and (hindrance := _find_hindrance(found)):
         return Rollout(workload, reason=f"{hindrance}: {_count(old)} still of before", stuck=True)
-    if not restarted and any("deletionTimestamp" not in pod["metadata"] for pod in old):
+    if uses and not restarted and any("deletionTimestamp" not in pod["metadata"] for pod in old):
         return Rollout(workload, restart=True, reason="must be restarted")
     missing = (_find_missing(found) if restarted else "") or (f"{_count(old)} of before going" if old else "")
     if not missing:
@@ -53,16 +63,29 @@ def judge(
     return Rollout(workload, reason=f"{missing}{f', {failed}' if failed else ''}", stuck=bool(failed))
 
 
-def build_restart(key_id: str) -> dict[str, Any]:
+def is_rolling(found: Mapping[str, Any]) -> bool:
+    """Whether there may be pods of a template of before."""
+    return bool(_find_missing(found))
+
+
+def build_note(secret: str, key_id: str) -> tuple[str, str]:
+    """The annotation that restarts a workload for a Secret's key.
+
+    Each Secret has its own: two that took turns with one would restart it again and again, into ReplicaSets that were there before.
+    """
+    return f"{secret}.{NOTE_KEY_ID}", key_id
+
+
+def build_restart(note: tuple[str, str]) -> dict[str, Any]:
     """The patch that restarts a workload's pods; the same key never does it twice."""
-    return {"spec": {"template": {"metadata": {"annotations": {NOTE_KEY_ID: key_id}}}}}
+    return {"spec": {"template": {"metadata": {"annotations": dict([note])}}}}
 
 
-def _is_of_before(pod: Mapping[str, Any], key_id: str, placed_at: datetime) -> bool:
+def _is_of_before(pod: Mapping[str, Any], note: tuple[str, str], placed_at: datetime) -> bool:
     if (pod.get("status") or {}).get("phase") in _ENDED:
         return False
     metadata = pod["metadata"]
-    if (metadata.get("annotations") or {}).get(NOTE_KEY_ID) == key_id:
+    if note in (metadata.get("annotations") or {}).items():
         return False
     made_at = parse_time(metadata.get("creationTimestamp"))
     # Times are in whole seconds: a pod of the same second may have read the Secret before.

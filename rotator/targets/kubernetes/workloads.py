@@ -10,7 +10,7 @@ from typing import Any
 from rotator.domain.errors import Refused
 from rotator.targets.kubernetes.api import ClusterApi, Object
 from rotator.targets.kubernetes.ownership import MANAGER
-from rotator.targets.kubernetes.rollouts import Rollout, build_restart, judge
+from rotator.targets.kubernetes.rollouts import Rollout, build_note, build_restart, is_rolling, judge
 from rotator.targets.kubernetes.usage import Use, find_uses
 
 __all__ = ["KINDS", "Workloads"]
@@ -30,21 +30,20 @@ class Workloads:
 
     def look(self, namespace: str, key_id: str, placed_at: datetime, now: datetime) -> tuple[Rollout, ...]:
         """Where each of them stands with a key that was placed then. Raises `Unreachable`, `Refused`."""
-        late = now > placed_at + self.deadline
-        return tuple(
-            replace(
-                judge(name, found, self._list_pods(namespace, name, found), key_id, placed_at, late),
-                uid=str(found["metadata"].get("uid") or ""),
-            )
-            for name, found in self._find(namespace)
-        )
+        late, note = now > placed_at + self.deadline, build_note(self.secret, key_id)
+        rollouts = []
+        for name, found in self._find(namespace, leaving=True):
+            uses = self.named is not None or bool(find_uses(_pod_spec(found), self.secret))
+            rollout = judge(name, found, self._list_pods(namespace, name, found), note, placed_at, late, uses=uses)
+            rollouts.append(replace(rollout, uid=str(found["metadata"].get("uid") or "")))
+        return tuple(rollouts)
 
     def restart(self, namespace: str, rollouts: Sequence[Rollout], key_id: str) -> None:
         """Restart those that must be. The same key never restarts one twice. Raises `Unreachable`, `Refused`, `Conflict`."""
         for rollout in rollouts:
             if rollout.restart:
                 what = f"restarting {rollout.workload} in {namespace}"
-                self.api.patch(_path(namespace, rollout.workload), build_restart(key_id), what, manager=MANAGER)
+                self.api.patch(_path(namespace, rollout.workload), build_restart(build_note(self.secret, key_id)), what, manager=MANAGER)
 
     def find_names(self, namespace: str) -> list[str]:
         """The workloads that would be restarted. Raises `Unreachable`, `Refused`."""
@@ -54,9 +53,12 @@ class Workloads:
         """Every workload that uses the Secret, and how."""
         return [(name, uses) for name, found in self._list(namespace) if (uses := find_uses(_pod_spec(found), self.secret))]
 
-    def _find(self, namespace: str) -> Iterator[tuple[str, Object]]:
+    def _find(self, namespace: str, *, leaving: bool = False) -> Iterator[tuple[str, Object]]:
+        """`leaving`: those too whose template uses the Secret no more, and which may yet have pods that do."""
         if self.named is None:
-            yield from ((name, found) for name, found in self._list(namespace) if find_uses(_pod_spec(found), self.secret))
+            for name, one in self._list(namespace):
+                if find_uses(_pod_spec(one), self.secret) or (leaving and is_rolling(one)):
+                    yield name, one
             return
         for name in self.named:
             found = self.api.find(_path(namespace, name), f"reading {name} in {namespace}")

@@ -31,7 +31,7 @@ PROJECTED: Any = {
     "volumes": [{"name": "keys", "projected": {"sources": [{"secret": {"name": "millimetric"}}]}}],
 }
 NOTHING: Any = {"containers": [IMAGE]}
-NOTE = "rotator/key-id"
+NOTE = "millimetric.rotator/key-id"
 
 
 def bring(target: Target, generation: int = 1, credential: str = "checkout") -> Any:
@@ -100,6 +100,28 @@ def test_the_same_key_never_restarts_twice_nor_does_a_new_process(spot: SecretPl
     spot.remove()
     drive(target, secret, 1, lambda seen: seen.level is Level.IN_USE)
     assert spot.cluster.call("GET", path)["metadata"]["generation"] == generation
+
+
+def test_two_secrets_of_one_workload_that_are_renewed_at_once_do_not_restart_it_in_turns(spot: SecretPlace) -> None:
+    other = {"name": "OTHER", "valueFrom": {"secretKeyRef": {"name": "other", "key": "api_key"}}}
+    pod = {"containers": [{**ENV["containers"][0], "env": [*ENV["containers"][0]["env"], other]}]}
+    path = spot.cluster.workload(spot.namespace, "shop", pod, minReadySeconds=2)
+    spot.cluster.wait_ready(path)
+    targets = [spot.build(restart="auto"), spot.build(restart="auto", name="other")]
+    keys = [a_secret(), a_secret()]
+    texts: set[str] = set()
+
+    def all_in_use() -> bool:
+        seen = [target.observe("checkout", fresh=True) for target in targets]
+        for number, (target, key) in enumerate(zip(targets, keys, strict=True)):
+            if seen[number].key_id != key.key_id:
+                target.deliver(a_delivery(key), seen[number])
+        texts.update(one.text for one in seen)
+        return all(one.key_id == key.key_id and one.level is Level.IN_USE for one, key in zip(seen, keys, strict=True))
+
+    wait_until(all_in_use, WITHIN, every=0.2, what="both in use")
+    assert "undone" not in "".join(texts)
+    assert spot.cluster.call("GET", path)["metadata"]["generation"] <= 3, "once for each, at most"
 
 
 def test_pods_that_were_made_after_the_key_are_left_alone(spot: SecretPlace) -> None:

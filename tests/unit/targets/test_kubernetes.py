@@ -24,6 +24,7 @@ from rotator.targets.kubernetes.rollouts import Rollout, judge
 
 PLACED = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 KEY = "rk_live_abcdefgh"
+NOTE = "millimetric.rotator/key-id"
 GOOD: dict[str, Any] = {"type": "kubernetes", "namespaces": ["shop"], "name": "millimetric"}
 
 
@@ -63,12 +64,12 @@ def test_a_wrong_setting_is_one_mistake_and_says_what_is_right(settings: dict[st
 
 def pod(made: timedelta, key: str = "", **fields: Any) -> dict[str, Any]:
     when = (PLACED + made).isoformat().replace("+00:00", "Z")
-    metadata = {"name": "shop-1", "creationTimestamp": when, "annotations": {"rotator/key-id": key} if key else {}, **fields}
+    metadata = {"name": "shop-1", "creationTimestamp": when, "annotations": {NOTE: key} if key else {}, **fields}
     return {"metadata": metadata, "status": {"phase": "Running"}}
 
 
 def deployment(*, key: str = KEY, status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    template = {"metadata": {"annotations": {"rotator/key-id": key} if key else {}}, "spec": {}}
+    template = {"metadata": {"annotations": {NOTE: key} if key else {}}, "spec": {}}
     whole = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, **(status or {})}
     return {"metadata": {"generation": 1}, "spec": {"replicas": 1, "template": template, **spec}, "status": whole}
 
@@ -116,12 +117,12 @@ LATE = {"conditions": [{"type": "Progressing", "status": "False", "reason": "Pro
     ],
 )
 def test_how_far_a_workload_is(found: Any, pods: Any, late: bool, expected: Rollout) -> None:
-    assert judge("w", found, pods, KEY, PLACED, late) == expected
+    assert judge("w", found, pods, (NOTE, KEY), PLACED, late) == expected
 
 
 def test_a_pod_of_the_same_second_may_have_read_the_former_key() -> None:
-    assert judge("w", deployment(key=""), [pod(timedelta(0))], KEY, PLACED, late=False).restart
-    assert not judge("w", deployment(key=""), [pod(timedelta(seconds=1))], KEY, PLACED, late=False).restart
+    assert judge("w", deployment(key=""), [pod(timedelta(0))], (NOTE, KEY), PLACED, late=False).restart
+    assert not judge("w", deployment(key=""), [pod(timedelta(seconds=1))], (NOTE, KEY), PLACED, late=False).restart
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_since_when_a_key_is_there_is_nobody_else_s_to_say(text: str, manager: s
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_ended_works_with_nothing(phase: str) -> None:
     ended = {**pod(BEFORE), "status": {"phase": phase}}
-    assert judge("w", deployment(), [ended], KEY, PLACED, late=False) == Rollout("w")
+    assert judge("w", deployment(), [ended], (NOTE, KEY), PLACED, late=False) == Rollout("w")
 
 
 @pytest.mark.parametrize(

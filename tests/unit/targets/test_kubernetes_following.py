@@ -236,6 +236,20 @@ def test_a_workload_that_was_made_again_is_no_restart_that_was_undone(api: Api, 
     assert len(api.patched) == 2
 
 
+def test_pods_of_a_template_that_used_the_secret_count_and_are_not_restarted(api: Api, tmp_path: Path) -> None:
+    """Their successors may never get ready, and until then they serve with the former key."""
+    target, delivery = build(api, tmp_path, restart="auto"), a_delivery()
+    moved = a_deployment("moved")
+    moved["spec"]["template"] = {"spec": {}}
+    moved["status"] = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}
+    api.holds, api.workloads = {"a": a_placed(target, delivery)}, [moved]
+    seen = target.observe("checkout")
+    assert (seen.key_id, seen.level) == (delivery.secret.key_id, Level.PLACED)
+    assert seen.text == "deployment/shop in a: 1 pod of before going"
+    del moved["spec"]["volumes"]  # the pod, which the same object stands for
+    assert target.observe("checkout").level is Level.IN_USE
+
+
 def test_pods_that_use_another_secret_hold_nobody_up(api: Api, tmp_path: Path) -> None:
     """A selector may fit pods of another workload, such as a canary's; nobody would ever restart them."""
     target, delivery = build(api, tmp_path, restart="auto"), a_delivery()
