@@ -7,11 +7,15 @@ from rotator.stores.vault.adapter import Answered
 
 __all__ = ["explain", "explain_write"]
 
+_SEE_LOG = "its log, or that of a proxy before it, says why"
 _REDIRECTS = range(300, 400)
 
 
-def explain(answered: Answered, name: str, what: str, help_: str) -> RotatorError:
-    """The error for an answer to something that changes nothing. `what` was asked, as in "reading X"; `help_` is for a refusal."""
+def explain(answered: Answered, name: str, what: str, help_: str, otherwise: str = _SEE_LOG) -> RotatorError:
+    """The error for an answer to something that changes nothing. `what` was asked, as in "reading X".
+
+    `help_` is for whom it is forbidden, `otherwise` for what else is wrong with the request.
+    """
     status = answered.status
     if answered.says("sealed"):
         return Unreachable(f"{name} is sealed: unseal it (`vault operator unseal`); {what} goes on by itself then")
@@ -36,7 +40,7 @@ def explain(answered: Answered, name: str, what: str, help_: str) -> RotatorErro
         return Refused(f"{name} forbids {what}: {help_}")
     if status in (408, 412, 425, 472, 473) or status >= 500:
         return Unreachable(f"{name} failed at {what} ({status}): see its log; it is tried again")
-    return Refused(f"{name} refused {what} ({status}): its log, or that of a proxy before it, says why")
+    return Refused(f"{name} refused {what} ({status}): {otherwise}")
 
 
 def explain_write(answered: Answered, name: str, what: str, help_: str) -> RotatorError:

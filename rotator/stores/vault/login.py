@@ -23,6 +23,8 @@ from rotator.stores.vault.faults import explain
 
 __all__ = ["Session", "build_session"]
 
+_CHECK = "check role, ids and how the auth method is set up"
+
 BuildAdapter = Callable[[str | None], VaultAdapter]
 """An adapter that sends one token, or none"""
 
@@ -239,7 +241,7 @@ class Session:
         try:
             return self._way.sign_in(self._clock.monotonic())
         except Answered as answered:
-            failure = explain(answered, self._name, f"signing in by {self._how}", "check role, ids and how the auth method is set up")
+            failure = explain(answered, self._name, f"signing in by {self._how}", _CHECK, _CHECK)
         raise failure
 
 
