@@ -93,13 +93,19 @@ def test_a_slow_server_costs_the_time_limit_and_no_more(spot: SecretPlace, weath
     release.set()
     weather.judge = lambda _asked: None
 
+    problems: list[RotatorError] = []
+
     def settle() -> bool:
         try:
             return target.deliver(a_delivery(secret), target.observe("checkout")).key_id == secret.key_id
-        except RotatorError:
+        except RotatorError as problem:
+            problems.append(problem)
             return False
 
-    wait_until(settle, what="the Secret to converge, whatever came late")
+    try:
+        wait_until(settle, what="the Secret to converge, whatever came late")
+    except AssertionError as late:
+        raise AssertionError(f"{late}; {len(problems)} problems, the last: {problems[-1]!r}") from None
     assert spot.read() == secret.reveal()
 
 
