@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.parsers import ResponseParserError
 
 from rotator.domain.errors import Unreachable
 from rotator.remote.http import Outcome, judge_failure
@@ -26,6 +27,10 @@ __all__ = ["Api", "Connect", "Observe", "Stored"]
 VERB_WITHIN = 20.0
 """Seconds after which a verb begins no further call. With one call of 10 s on top a step in hand ends within 30 s (L25)."""
 _PAGE = 100
+_MARKS = frozenset({"ARN", "SecretList"})
+"""One of them is in each answer of AWS's; botocore takes a page of a proxy's for an answer with nothing in it."""
+_FOREIGN = (ClientError, BotoCoreError, ResponseParserError, OSError, ValueError)
+"""What a call raises. The last two come from where credentials are looked for: a file that is not there, a program that says nonsense."""
 _FORGET = frozenset({"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId"})
 
 Connect = Callable[[AwsStoreConfig], Any]
@@ -146,8 +151,10 @@ class Api:
         call, started, outcome = getattr(self._get_client(), verb), time.monotonic(), Outcome.FAILED
         try:
             answer: Mapping[str, Any] = call(**named, **given)
+            if not answer.keys() & _MARKS:
+                raise ResponseParserError("nothing that AWS answers is in it")
             outcome = Outcome.OK
-        except (ClientError, BotoCoreError) as error:
+        except _FOREIGN as error:
             self._forget_client(error)
             failure = explain(error, operation, name, writes=writes)
             outcome = judge_failure(failure)
@@ -165,13 +172,13 @@ class Api:
                     self._connect = build_client
                 try:
                     self._client = self._connect(self._config)
-                except BotoCoreError as error:
+                except _FOREIGN as error:
                     raise explain(error, "connecting", "", writes=False) from None
             return self._client
 
     def _forget_client(self, error: Exception) -> None:
         """Credentials that failed are looked for anew: a role may be there by now."""
         code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
-        if isinstance(error, NoCredentialsError) or code in _FORGET:
+        if isinstance(error, NoCredentialsError | OSError) or code in _FORGET:
             with self._guard:
                 self._client = None

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
 
 from rotator.domain.errors import AnswerLost, Conflict, Misconfigured, RateLimited, Refused, RotatorError, Unreachable
 from rotator.domain.reasons import Reason
@@ -29,6 +30,7 @@ _CODE = re.compile(r"[A-Za-z.]{3,64}")
 
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
 _DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "AuthorizationError"}
+_NEVER_KMS = {"ResourceExistsException", "LimitExceededException", *_THROTTLED}
 _SKEWED = {"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"}
 _UNSIGNED = {"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"}
 _EXPIRED = {"ExpiredTokenException", "ExpiredToken"}
@@ -83,6 +85,15 @@ def explain(error: Exception, operation: str, name: str, *, writes: bool) -> Rot
         return Unreachable(f"{doing}: the TLS certificate of AWS's endpoint is not trusted: set AWS_CA_BUNDLE, or correct `endpoint_url`")
     if isinstance(error, aws.EndpointConnectionError | aws.ConnectTimeoutError | aws.ProxyConnectionError | aws.InvalidProxiesConfigError):
         return Unreachable(f"{doing}: AWS's endpoint cannot be reached: look at the network, the proxy, `region` and `endpoint_url`")
+    if isinstance(error, ResponseParserError):
+        text = f"{doing}: the answer is not AWS's: is there a proxy, or another service at `endpoint_url`?"
+        return AnswerLost(f"{text} It may have been applied") if writes else Unreachable(text)
+    if not isinstance(error, aws.BotoCoreError):
+        why = f" ({error.strerror}: {error.filename})" if isinstance(error, OSError) and error.strerror and error.filename else ""
+        return Misconfigured(
+            f"{doing}: AWS credentials could not be had{why}: look at the files and programs that they come from, such as "
+            "AWS_WEB_IDENTITY_TOKEN_FILE and `credential_process`"
+        )
     if writes:
         return AnswerLost(f"{doing}: no whole answer came: it may have been applied")
     return Unreachable(f"{doing}: no whole answer came")
@@ -94,8 +105,9 @@ def _explain_answer(error: Any, doing: str, name: str, *, writes: bool) -> Rotat
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if error.operation_name in ("AssumeRole", "AssumeRoleWithWebIdentity"):
         doing, writes = f"taking the AWS role ({error.operation_name})", False
-    if code in _DENIED or "kms" in message.lower() or code.startswith("KMS"):
-        return _explain_denial(code, message, doing)
+    about_kms = _is_about_kms(code, message.replace(name, "") if name else message)
+    if code in _DENIED or about_kms:
+        return _explain_denial(code, message, doing, about_kms=about_kms)
     judge = _JUDGES.get(code)
     if judge is not None:
         return judge(doing, name, message)
@@ -117,8 +129,14 @@ def _explain_answer(error: Any, doing: str, name: str, *, writes: bool) -> Rotat
     return Refused(f"{doing}: AWS refuses it ({shown}): see CloudTrail for this call")
 
 
-def _explain_denial(code: str, message: str, doing: str) -> RotatorError:
-    if "kms" in message.lower() or code.startswith("KMS"):
+def _is_about_kms(code: str, message: str) -> bool:
+    """By AWS's own words: secrets, roles and users may have kms in their names."""
+    words = _ARN.sub("", message)
+    return code.startswith("KMS") or (code not in _NEVER_KMS and re.search(r"\bkms:[A-Z]|\bKMS\b", words) is not None)
+
+
+def _explain_denial(code: str, message: str, doing: str, *, about_kms: bool) -> RotatorError:
+    if about_kms:
         needed = _find(_ACTION, message) or "kms:Decrypt and kms:GenerateDataKey"
         key = _find(_ARN, message.split(" on resource", 1)[-1]) or "the secret's KMS key"
         if code in _DENIED:

@@ -6,6 +6,7 @@ Clients are safe for threads, sessions are not: each client is made under a lock
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import boto3
@@ -25,15 +26,24 @@ def build_client(config: AwsStoreConfig, session: Any = None) -> Any:
 
     May ask the machine's metadata service for credentials. Raises botocore's errors.
     """
-    session = session or botocore.session.Session(profile=config.profile)
     options = _build_options(config)
+    session = _prepare(session or botocore.session.Session(profile=config.profile), config, options)
     if config.assume_role is not None:
         # A session of its own: one that was asked for its credentials keeps them.
-        provider = _AssumedRole(session, config, config.assume_role, options)
-        session = botocore.session.Session(profile=config.profile)
+        provider = _AssumedRole(session, config.assume_role, options)
+        session = _prepare(botocore.session.Session(profile=config.profile), config, options)
         session.register_component("credential_provider", CredentialResolver([provider]))
-    made = boto3.session.Session(botocore_session=session, region_name=config.region)
-    return made.client("secretsmanager", endpoint_url=config.endpoint_url, config=options)
+    return boto3.session.Session(botocore_session=session).client("secretsmanager", endpoint_url=config.endpoint_url, config=options)
+
+
+def _prepare(session: Any, config: AwsStoreConfig, options: Any) -> Any:
+    """Everybody who makes clients of it, such as the providers of the default chain, has our time limits and our region."""
+    session.set_default_client_config(options)
+    # Of the environment, botocore itself knows AWS_DEFAULT_REGION only.
+    region = config.region or os.environ.get("AWS_REGION")
+    if region:
+        session.set_config_variable("region", region)
+    return session
 
 
 def _build_options(config: AwsStoreConfig) -> Any:
@@ -52,11 +62,10 @@ class _AssumedRole(CredentialProvider):  # type: ignore[misc]  # botocore is unt
 
     METHOD = "rotator-assume-role"
 
-    def __init__(self, session: Any, config: AwsStoreConfig, role: AssumeRole, options: Any) -> None:
+    def __init__(self, session: Any, role: AssumeRole, options: Any) -> None:
         super().__init__()
         self._source = session.get_credentials()
         self._make = session.create_client
-        self._region = config.region
         self._role = role
         self._options = options
 
@@ -71,6 +80,4 @@ class _AssumedRole(CredentialProvider):  # type: ignore[misc]  # botocore is unt
         return DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method=self.METHOD)
 
     def _create(self, service: str, **given: Any) -> Any:
-        return self._make(
-            service, **{**given, "region_name": self._region, "endpoint_url": self._role.endpoint_url, "config": self._options}
-        )
+        return self._make(service, **{**given, "endpoint_url": self._role.endpoint_url, "config": self._options})

@@ -47,6 +47,8 @@ def explain_write(answered: Answered, name: str, what: str, help_: str) -> Rotat
     """The error for an answer to a write."""
     if answered.says("check-and-set parameter did not match"):
         return Conflict(f"{what} in {name}: someone else wrote since it was read: read it again")
+    if answered.status == 404 and not answered.errors:
+        return Conflict(f"{what} in {name}: someone else deleted it since it was read: read it again")
     if answered.status == 413 or answered.says("request body too large", "too large"):
         return Refused(f"{name} takes no document as large as {what} needs: remove fields that are not needed from it")
     if answered.status == 405:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import structlog
 from hvac.api.auth_methods import JWT, AppRole, Kubernetes, Token
 from hvac.api.system_backend import Wrapping
 
-from rotator.domain.errors import Misconfigured, RateLimited, Refused, RotatorError, Unreachable
+from rotator.domain.errors import Misconfigured, Refused, Retry, RotatorError, Unreachable
 from rotator.domain.ports import Clock
 from rotator.remote.tokens import read_token
 from rotator.stores.vault.adapter import Answered, VaultAdapter
@@ -22,6 +23,8 @@ from rotator.stores.vault.config import AppRoleAuth, AuthConfig, JwtAuth, Kubern
 from rotator.stores.vault.faults import explain
 
 __all__ = ["Session", "build_session"]
+
+log = structlog.get_logger(__name__)
 
 _CHECK = "check role, ids and how the auth method is set up"
 
@@ -34,6 +37,7 @@ _REPLACE_AT = 2 / 3
 """of its life, a token that can't be renewed is replaced"""
 _LITTLE = 1 / 2
 """of its first life; a renewal that gives less than that is near the end of what renewals can give"""
+_FORBIDDEN = 403
 _TRY_AGAIN = 5.0
 """seconds after a renewal that failed"""
 
@@ -80,7 +84,9 @@ class FromEnv:
         token = read_token(None, self._env, self._field)
         try:
             said = Token(self._adapter(token)).lookup_self()["data"]
-        except Answered:
+        except Answered as answered:
+            if answered.status != _FORBIDDEN:
+                raise  # sealed, say: what is not known now would never be asked again, and the token never be renewed
             # Not allowed to look itself up, or dead: its first use will tell.
             return Lease(token)
         life = float(said.get("ttl") or 0)
@@ -224,10 +230,15 @@ class Session:
                 return renewed
             # A token of a person's is used to its very end: signing in would bring the same one.
             return lease if self._way.say_refused() else self._sign_in()
-        except (Unreachable, RateLimited):
-            if age < 1:
-                return lease
-            raise
+        except RotatorError as problem:
+            if age >= 1:
+                raise
+            if not isinstance(problem, Retry):
+                self._try_at = max(self._try_at, now + lease.life / 20)
+                log.warning(
+                    "the token that is in use ends soon, and there is no new one", action="login", store=self._name, problem=str(problem)
+                )
+            return lease
 
     def _renew(self, lease: Lease, now: float) -> Lease | None:
         try:

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from structlog.testing import capture_logs
 
 from rotator.domain.errors import Misconfigured, Refused
 from rotator.stores.surroundings import Surroundings
@@ -182,6 +183,25 @@ def test_a_living_token_is_used_while_the_server_is_away(
     store._adapter._remote.base_url = "http://127.0.0.1:9"
     clock.advance(timedelta(seconds=60))
     assert store._adapter._get_token() == first
+
+
+def test_a_living_token_is_used_to_its_end_where_no_new_one_can_be_had(
+    server: VaultServer, mount: str, policy: str, clock: FakeClock, tmp_path: Path
+) -> None:
+    role = Role(server, tmp_path, policy, token_ttl="100s", token_type="batch")
+    role.lay_secret_id()
+    store = _open(server.address, mount, clock, role.auth())
+    first = store._adapter._get_token()
+    role.file.unlink()
+    with capture_logs() as logs:
+        for _ in range(3):
+            clock.advance(timedelta(seconds=31))
+            assert store._adapter._get_token() == first
+            assert store._adapter._get_token() == first
+    assert [str(role.file) in line["problem"] for line in logs if line["log_level"] == "warning"] == [True]
+    clock.advance(timedelta(seconds=10))
+    with pytest.raises(Misconfigured, match="secret_id_file"):
+        store._adapter._get_token()
 
 
 def test_a_wrapped_secret_id_is_unwrapped_once(server: VaultServer, mount: str, policy: str, clock: FakeClock, tmp_path: Path) -> None:

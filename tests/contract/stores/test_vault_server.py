@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,9 +19,12 @@ from cryptography.x509.oid import NameOID
 from rotator.domain.errors import AnswerLost, Conflict, Misconfigured, RateLimited, Refused, RotatorError, Unreachable
 from rotator.domain.ports import Holding
 from rotator.domain.record import Promote, StageKey
+from rotator.stores.surroundings import Surroundings
+from rotator.stores.vault import VaultStoreConfig
 from rotator.stores.vault.store import VaultStore
 from tests.contract.stores import vaults
 from tests.contract.stores.build import a_key, a_note, an_entry, an_opening, at, commit_all, hold_current
+from tests.support.fakes import FakeClock
 from tests.support.vault import VaultServer, start_raft_vault
 
 PATH = "millimetric/checkout-read"
@@ -70,6 +74,49 @@ def test_a_server_that_is_sealed_changes_nothing(raft: VaultServer, on_disk: Vau
     finally:
         raft.unseal()
     assert on_disk.read(PATH) == seen
+
+
+def test_a_token_that_was_first_used_while_the_server_was_sealed_is_renewed_later(
+    raft: VaultServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = raft.call("POST", "auth/token/create", {"policies": ["root"], "ttl": "100s"})["auth"]["client_token"]
+    monkeypatch.setenv("TOKEN_OF_OURS", made)
+    clock, auth = FakeClock(), {"type": "token", "token_env": "TOKEN_OF_OURS"}
+    config = VaultStoreConfig.model_validate({"type": "vault", "address": raft.address, "mount": raft.mount(), "auth": auth})
+    store = config.build(tmp_path, Surroundings("vault", clock))
+    raft.seal()
+    try:
+        with pytest.raises(Unreachable, match="is sealed"):
+            store.read(PATH)
+    finally:
+        raft.unseal()
+    store.read(PATH)
+    raft.call("POST", "auth/token/renew", {"token": made, "increment": "10s"})
+    clock.advance(timedelta(seconds=55))
+    store.read(PATH)
+    assert raft.call("GET", "auth/token/lookup-self", token=made)["data"]["ttl"] > 10
+
+
+def test_a_document_that_is_deleted_in_the_middle_of_a_promotion_is_looked_at_again(
+    store: VaultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, opening = a_key(), a_key(), an_opening()
+    hold_current(store, PATH, old)
+    seen = commit_all(store, PATH, opening, StageKey(an_entry(new, attempt=opening.attempt.id), new))
+    real = store._adapter.request
+
+    def request(method: str, url: str, **given: Any) -> Any:
+        if method == "PATCH":
+            real("DELETE", url)
+        return real(method, url, **given)
+
+    monkeypatch.setattr(store._adapter, "request", request)
+    with pytest.raises(Conflict, match="someone else deleted it"):
+        store.commit(PATH, seen, Promote(new.key_id, old.key_id, at(3)))
+    after = store.read(PATH)
+    assert after.current is None
+    assert after.record is not None
+    assert {old.key_id, new.key_id} <= after.record.key_ids
 
 
 def test_a_look_in_the_middle_of_a_promotion_is_whole(store: VaultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
