@@ -24,7 +24,7 @@ from tests.support.sandbox import SandboxControl, SandboxProcess
 from tests.support.scenes import is_settled
 
 NAMES = tuple(f"key{number}" for number in range(5))
-ROTATIONS = {"vault": 160, "moto": 40}
+ROTATIONS = {"vault": 140, "moto": 60}
 """on each store: 200 together, most of them on the faster one"""
 EVERY = "2s"
 OVERLAP = 6
