@@ -118,10 +118,13 @@ class Secrets:
         made, is_new = self.api.apply(
             self.path(namespace), build_shell(self.name, namespace, self.shape.target), what, manager=CREATOR, force=False
         )
-        if not is_new:
+        view = read_view(made)
+        if not is_new and not view.is_shell:
             self.api.apply(self.path(namespace), build_shell(self.name, namespace, None), what, manager=CREATOR, force=False)
             raise Conflict(f"Secret {namespace}/{self.name} was made by somebody else since it was looked for")
-        return read_view(made)
+        # One that is there and empty is ours: it came late, or another replica made it, and who fills it first has it. Without its label
+        # nobody would know whose it is.
+        return view
 
     def rehearse(self, namespace: str, view: SecretView | None, credential: str) -> None:
         """A dry run with a placeholder for the key: raises what a write would raise."""

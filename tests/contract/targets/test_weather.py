@@ -73,6 +73,18 @@ def test_a_look_that_meets_bad_weather_says_nothing_of_the_secret(
     assert target.observe("checkout").key_id == secret.key_id
 
 
+def test_a_create_that_came_late_is_gone_on_with(spot: SecretPlace, weather: WeatherProxy) -> None:
+    """It was not there when it was looked for, and is when it is made once more."""
+    target, secret = spot.build(server=weather.address), a_secret()
+    seen = target.observe("checkout")
+    weather.judge = lambda asked: Reply(200, lost=True) if applies(asked) else None
+    with pytest.raises(AnswerLost):
+        target.deliver(a_delivery(secret), seen)
+    weather.judge = lambda _asked: None
+    assert target.deliver(a_delivery(secret), seen).key_id == secret.key_id
+    assert target.observe("checkout", fresh=True).key_id == secret.key_id
+
+
 def test_a_slow_server_costs_the_time_limit_and_no_more(spot: SecretPlace, weather: WeatherProxy) -> None:
     import threading
 
