@@ -21,12 +21,15 @@ _Place = tuple[str, str]
 
 @dataclass(slots=True)
 class ChangeWatch:
-    """Compares marks between two rounds. The first round of a place teaches its mark and wakes nobody: a start looks at all anyway."""
+    """Compares marks between two rounds. The first round teaches marks and wakes nobody: a start looks at all anyway. A mark that comes
+    later (a new credential, a store that was away) may be younger than the look before it."""
 
     engine: Engine
     _marks: dict[_Place, str | None] = field(default_factory=dict)
     _silent: set[str] = field(default_factory=set)
     """stores that did not answer the last round: said once, not every minute"""
+    _begun: bool = False
+    """whether there was a first round"""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def poll(self) -> int:
@@ -36,7 +39,9 @@ class ChangeWatch:
             for credential in self.engine.credentials.values():
                 by_store[credential.store_name].append(credential)
             self._marks = {place: mark for place, mark in self._marks.items() if place[0] in by_store}
-            return sum(self._poll_store(name, credentials) for name, credentials in by_store.items())
+            changed = sum(self._poll_store(name, credentials) for name, credentials in by_store.items())
+            self._begun = True
+            return changed
 
     def _poll_store(self, store: str, credentials: list[Credential]) -> int:
         try:
@@ -56,6 +61,6 @@ class ChangeWatch:
 
     def _has_changed(self, place: _Place, marks: Mapping[str, str]) -> bool:
         mark = marks.get(place[1])
-        changed = place in self._marks and self._marks[place] != mark
+        changed = self._marks[place] != mark if place in self._marks else self._begun and mark is not None
         self._marks[place] = mark
         return changed

@@ -97,7 +97,7 @@ class Runtime:
             return False
         loaded = load_settings(self.path, os.environ)
         fixed = _needs_restart(self.settings, loaded.settings)
-        parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics)
+        parts = build_parts(loaded.settings, self.state_dir, self.clock, self.metrics, (self.settings, self.parts))
         credentials = with_departed(parts, self.journal, loaded.settings, self.clock, self.engine.credentials)
         self.engine.set_credentials(_watched(credentials, self.readiness) if self.readiness else credentials, parts.issuers, parts.targets)
         if self.readiness is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,14 @@ class Parts:
     credentials: Mapping[str, Credential]
 
 
-def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metrics) -> Parts:
-    """All ports and credentials of a configuration, or an error and nothing. Opens no connection."""
-    stores = build_stores(settings, state_dir, clock, metrics.on_remote)
+def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metrics, former: tuple[Settings, Parts] | None = None) -> Parts:
+    """All ports and credentials of a configuration, or an error and nothing. Opens no connection.
+
+    `former`: the configuration until now and what was built of it. A store whose settings are the same is kept: it is signed in, which a
+    wrapped secret id allows once, and it knows what it has seen.
+    """
+    kept = {name: former[1].stores[name] for name, c in settings.stores.items() if former[0].stores.get(name) == c} if former else {}
+    stores = {**build_stores(settings, state_dir, clock, metrics.on_remote, settings.stores.keys() - kept.keys()), **kept}
     issuers = build_issuers(settings, clock, metrics.on_remote, stores)
     targets = build_targets(settings, state_dir, clock, metrics.on_remote)
     prober = build_prober(settings, clock, metrics.on_remote)
@@ -42,9 +47,9 @@ def build_parts(settings: Settings, state_dir: Path, clock: Clock, metrics: Metr
     return Parts(stores, issuers, targets, prober, credentials)
 
 
-def build_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver) -> dict[str, Store]:
-    """The configured stores by name."""
-    return {name: config.build(state_dir, Surroundings(name, clock, observe)) for name, config in settings.stores.items()}
+def build_stores(settings: Settings, state_dir: Path, clock: Clock, observe: RemoteObserver, names: Collection[str]) -> dict[str, Store]:
+    """Those of the configured stores, by name."""
+    return {name: settings.stores[name].build(state_dir, Surroundings(name, clock, observe)) for name in names}
 
 
 def build_issuers(settings: Settings, clock: Clock, observe: RemoteObserver, stores: Mapping[str, Store]) -> dict[str, Issuer]:

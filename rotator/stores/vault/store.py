@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from hvac.api.secrets_engines.kv_v2 import KvV2
 from hvac.api.system_backend.capabilities import Capabilities
 from hvac.utils import format_url
@@ -31,9 +32,13 @@ from rotator.stores.vault.faults import explain, explain_write
 from rotator.stores.vault.login import build_session
 from rotator.stores.vault.policies import OWN_TOKEN, find_missing, gather_needs, render_policy
 
+log = structlog.get_logger(__name__)
+
 _NOT_FOUND = 404
 _TRIES = 5
 """How often a look is begun again while others write."""
+_REFUSALS = 20
+"""One after the other and nothing else: it is no matter of single paths, such as a token that is dead."""
 _LARGEST = 4_000_000
 _MERGE = {"Content-Type": "application/merge-patch+json"}
 _UNSAFE = re.compile(r"(?:^|/)(?:\.{0,2}|\+)(?:/|$)|\*$|\{\{")
@@ -101,6 +106,8 @@ class VaultStore:
         self._kv = KvV2(adapter)
         self._clock = clock
         self._is_version_2 = False
+        self._unmarked: frozenset[str] = frozenset()
+        """paths whose metadata we were refused at the last round"""
 
     def __repr__(self) -> str:
         return f"<VaultStore {self.name} at {self._config.address}/v1/{self._mount}>"
@@ -143,8 +150,20 @@ class VaultStore:
                 )
 
     def list_marks(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """As `Store.list_marks`: one request for metadata a path."""
-        marks = {path: self._read_mark(self._place(path)) for path in paths}
+        """As `Store.list_marks`: one request for metadata a path. A path that is refused is left out and told of once; raises where nothing
+        but refusals come."""
+        marks: dict[str, str | None] = {}
+        refused: dict[str, RotatorError] = {}
+        for path in paths:
+            try:
+                marks[path] = self._read_mark(self._place(path))
+            except (Permanent, Misconfigured) as problem:
+                refused[path] = problem
+                if not marks and len(refused) in (_REFUSALS, len(paths)):
+                    raise
+        for path in refused.keys() - self._unmarked:
+            log.warning("changes from outside are not noticed at once", action="poll", store=self.name, problem=str(refused[path]))
+        self._unmarked = frozenset(refused)
         return {path: mark for path, mark in marks.items() if mark is not None}
 
     def find_access(self, path: str, *, writes: bool) -> Access:

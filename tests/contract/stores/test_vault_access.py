@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from rotator.domain.errors import Misconfigured, Refused
 from rotator.domain.ports import Store
@@ -177,6 +178,27 @@ def test_a_person_s_policy_for_consumers_reads_the_key_and_not_the_record(server
     answer = server.ask("GET", f"{mount}/data/{PATH}", token=consumer)
     assert answer.json()["data"]["data"] == {"api_key": key.reveal()}
     assert server.ask("GET", f"{mount}/data/rotator/{PATH}", token=consumer).status_code == 403
+
+
+def test_one_path_that_is_refused_hides_no_change_of_others(open_with: Callable[[str], Store], root: Store) -> None:
+    paths = [f"millimetric/{name}" for name in ("one", "two", "three")]
+    for path in paths:
+        hold_current(root, path, a_key())
+    store = open_with(root.find_access(paths[0], writes=False).policy + root.find_access(paths[2], writes=False).policy)
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert store.list_marks([*paths, "a//b"]) == root.list_marks([paths[0], paths[2]])
+    told = sorted(re.findall(r"millimetric/two|a//b", line["problem"])[0] for line in logs)
+    assert told == ["a//b", "millimetric/two"], "each is told of once"
+
+
+def test_a_token_that_may_do_nothing_is_not_tried_at_every_path(open_with: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, asked = open_with('path "nothing" { capabilities = ["read"] }'), []
+    real = store._read_mark  # type: ignore[attr-defined]
+    monkeypatch.setattr(store, "_read_mark", lambda place: (asked.append(place), real(place))[1])
+    with pytest.raises(Refused, match=r"nothing is mounted at|lacks `read`"):
+        store.list_marks([f"millimetric/{number}" for number in range(50)])
+    assert len(asked) == 20
 
 
 def test_whoever_may_not_ask_is_told_so(open_with: Callable[[str], Store]) -> None:

@@ -79,6 +79,16 @@ def test_a_store_that_does_not_answer_is_asked_again_and_what_changed_meanwhile_
     assert watch.poll() == 1
 
 
+def test_a_credential_that_is_added_later_is_looked_at_once_its_mark_is_known(rig: Rig, store: CountingStore, watch: ChangeWatch) -> None:
+    """What was written between its first look and its first mark would not be noticed for an hour."""
+    watch.poll()
+    rig.add("three", store=store)
+    rig.live("three", settled)
+    change(rig, store, "three")
+    assert watch.poll() == 1
+    assert watch.poll() == 0
+
+
 def test_a_path_that_appears_or_vanishes_is_a_change(rig: Rig, store: CountingStore, watch: ChangeWatch) -> None:
     rig.add("three", store=store)
     assert watch.poll() == 0
