@@ -142,16 +142,19 @@ class Issuer(Protocol):
         """A new key with the order's label. Never repeated by itself. Raises `AnswerLost` where it may have been minted, `Unreachable`
         where it surely was not, `RateLimited`, `Refused`, `NeedsHuman` (parks), `KeyWanted` (nothing was done, a person must bring one)."""
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
-        """Every key whose label starts so, revoked ones too. Reads only; repeated where an answer is lost."""
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:
+        """Every key whose label starts so, revoked ones too. Reads only; repeated where an answer is lost.
+
+        `credential`: whose they are, where that is known; who keeps each credential's keys apart need look nowhere else.
+        """
 
     def revoke(self, key_id: KeyId, reference: str | None) -> None:
         """End a key. Idempotent: revoking a revoked or unknown key is success. Raises `AnswerLost`, `Unreachable`, `RateLimited`."""
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """The key minted under that label stands in its credential's record: what was kept to find it again may go.
 
-        Idempotent; an unknown label is success. Raises `AnswerLost`, `Unreachable`, `Conflict`.
+        Idempotent; an unknown label is success. `credential` as of `list_labelled`. Raises `AnswerLost`, `Unreachable`, `Conflict`.
         """
 
     def check(self, order: MintOrder) -> None:

@@ -104,7 +104,7 @@ class CommandIssuer:
         except (MalformedKey, ValueError) as problem:
             raise self._unusable(f"has no usable key: {problem}") from None
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:  # noqa: ARG002
         """See `Issuer.list_labelled`. Labels are compared here too, as the program may filter less than asked."""
         if not self._config.list_:
             raise Refused(f"issuer {self.name} cannot list keys: its `list` is false")
@@ -123,7 +123,7 @@ class CommandIssuer:
             raise Refused(f"issuer {self.name} cannot revoke keys: revoke {key_id} in the dashboard", reason=Reason.REVOKE_BY_HAND)
         self._ask("revoke", {"key_id": str(key_id), "reference": reference}, f"revoke of {key_id}", may_have_effect=True)
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """Nothing is kept here."""
 
     def check(self, order: MintOrder) -> None:

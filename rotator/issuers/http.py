@@ -233,7 +233,7 @@ class HttpIssuer:
         except MalformedKey as problem:
             raise self._unusable(f"has no usable key at {call.key}: {problem}") from None
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:  # noqa: ARG002
         """See `Issuer.list_labelled`. Labels are compared here too, as an issuer may filter less than asked."""
         call = self._config.list_
         if call is None:
@@ -259,7 +259,7 @@ class HttpIssuer:
             return
         raise self._refusal(what, reply)
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """Nothing is kept here: the other side goes on listing the key."""
 
     def check(self, order: MintOrder) -> None:  # noqa: ARG002  # whether it may mint can only be seen by minting

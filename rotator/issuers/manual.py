@@ -85,17 +85,17 @@ class ManualIssuer:
         taken = self._box(order.credential).take(order.label, lambda holding: self._choose(holding, order, self._take_in(order)))
         return Issued(taken.secret, None, taken.spare.added_at)
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:
         """See `Issuer.list_labelled`: what was taken and is not settled."""
-        return [listed for box in self._boxes.values() for listed in box.list_labelled(prefix)]
+        return [listed for box in self._find_boxes(credential) for listed in box.list_labelled(prefix)]
 
     def revoke(self, key_id: KeyId, reference: str | None) -> None:  # noqa: ARG002
         """See `Issuer.revoke`."""
         raise Refused(f"issuer {self.name} cannot revoke keys: revoke {key_id} in the dashboard", reason=Reason.REVOKE_BY_HAND)
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """See `Issuer.settle`: the key leaves the inbox; one that was laid there is remembered, so that it is not taken again."""
-        for box in self._boxes.values():
+        for box in self._find_boxes(credential):
             box.settle(label, self._remember)
 
     def check(self, order: MintOrder) -> None:
@@ -125,6 +125,10 @@ class ManualIssuer:
     def find_usable(self) -> int | None:
         """See `Supplied.find_usable`: there is no such number."""
         return None
+
+    def _find_boxes(self, credential: str) -> Sequence[SpareBox]:
+        """A credential's own, where it has one; of nobody in particular: all."""
+        return [box for name, box in self._boxes.items() if credential in ("", name)]
 
     def _box(self, credential: str) -> SpareBox:
         box = self._boxes.get(credential)

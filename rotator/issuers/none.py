@@ -23,13 +23,13 @@ class NoIssuer:
     def mint(self, order: MintOrder) -> Issued:  # noqa: ARG002
         self._refuse("mint a key")
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:  # noqa: ARG002
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:  # noqa: ARG002
         self._refuse("list keys")
 
     def revoke(self, key_id: KeyId, reference: str | None) -> None:  # noqa: ARG002
         self._refuse(f"revoke {key_id}")
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """Nothing was kept."""
 
     def check(self, order: MintOrder) -> None:  # noqa: ARG002

@@ -77,7 +77,7 @@ class PoolIssuer:
         taken = self._box.take(order.label, lambda holding: self._choose(holding, order))
         return Issued(taken.secret, None, taken.spare.added_at)
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:  # noqa: ARG002
         """See `Issuer.list_labelled`: what is reserved and not settled."""
         return self._box.list_labelled(prefix)
 
@@ -85,7 +85,7 @@ class PoolIssuer:
         """See `Issuer.revoke`."""
         raise Refused(f"pool {self.name} cannot revoke keys: revoke {key_id} in the dashboard", reason=Reason.REVOKE_BY_HAND)
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:  # noqa: ARG002
         """See `Issuer.settle`: the spare leaves the pool."""
         self._box.settle(label)
 

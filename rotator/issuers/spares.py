@@ -7,7 +7,7 @@ again if it asks again, listed until its key stands in its credential's record, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from rotator.domain.errors import AnswerLost, Conflict, IllegalTransition, NeedsHuman, Refused, Unreachable
@@ -75,6 +75,8 @@ class SpareBox:
                 unsure = True
             except (Conflict, IllegalTransition):
                 continue
+            else:
+                return Taken(replace(spare, label=label), holding.secrets[spare.key_id])
         kind = AnswerLost if unsure else Conflict
         raise kind(f"{self.name}: it changes faster than a spare can be taken: try again")
 

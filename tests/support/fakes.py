@@ -132,7 +132,7 @@ class FakeIssuer:
         self.after("mint")
         return Issued(key.secret, f"ref-{key.secret.key_id.prefix}", key.minted_at)
 
-    def list_labelled(self, prefix: str) -> Sequence[ListedKey]:
+    def list_labelled(self, prefix: str, credential: str = "") -> Sequence[ListedKey]:  # noqa: ARG002
         self._begin("list", self.abilities.list)
         keys = [key for key in list(self.service.keys.values()) if key.label.startswith(prefix)]
         self.after("list")
@@ -146,7 +146,7 @@ class FakeIssuer:
             self.service.revoke(key_id)
         self.after("revoke")
 
-    def settle(self, label: str) -> None:
+    def settle(self, label: str, credential: str = "") -> None:
         """Nothing is kept."""
 
     def check(self, order: MintOrder) -> None:  # noqa: ARG002

@@ -45,7 +45,7 @@ def forget(work: Work, action: do.Forget) -> Lines:
     issuer = work.find_issuer_of(entry)
     if entry is not None and entry.attempt is not None and issuer is not None:
         # What its issuer still keeps of it would look like an orphan as soon as no stage holds it.
-        issuer.settle(work.label(entry.attempt))
+        issuer.settle(work.label(entry.attempt), work.credential.name)
     work.commit(store.Forget(action.key_id))
     seen, now = work.sightings(action.key_id), work.now()
     proof = Proof(seen.last_alive, seen.first_refused, now)

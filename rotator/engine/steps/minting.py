@@ -176,11 +176,11 @@ def sweep(work: Work, _action: do.Sweep) -> Lines:
     closed = {a.id for a in record.closed}
     now = work.now()
     orphans = []
-    listing = issuer.list_labelled(prefix)
+    listing = issuer.list_labelled(prefix, work.credential.name)
     for listed in listing:
         attempt = listed.label.removeprefix(prefix)
         if record.find(listed.key_id) is not None:
-            issuer.settle(listed.label)
+            issuer.settle(listed.label, work.credential.name)
         elif not listed.revoked and attempt in closed:
             orphans.append(Orphan(listed.key_id, attempt, listed.reference))
     ended = _find_ended(record.orphans, listing)
@@ -227,7 +227,7 @@ def doom_orphan(work: Work, action: do.DoomOrphan) -> Lines:
 
 def _condemnation(work: Work, orphan: Orphan) -> store.DoomOrphan | store.RetireOrphan:
     issuer, now = work.credential.issuer, work.now()
-    known = () if issuer.abilities.revoke else issuer.list_labelled(work.label(orphan.attempt))
+    known = () if issuer.abilities.revoke else issuer.list_labelled(work.label(orphan.attempt), work.credential.name)
     secret = next((listed.secret for listed in known if listed.key_id == orphan.key_id), None)
     if secret is None:
         return store.DoomOrphan(orphan)

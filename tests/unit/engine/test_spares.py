@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.domain.errors import AnswerLost, Conflict, Refused
+from rotator.domain.errors import AnswerLost, Conflict, Misconfigured, Refused, Unreachable
 from rotator.domain.facts import Verdict
 from rotator.domain.keys import KeyId, Kind
-from rotator.domain.ports import Holding, Issuer, Store
+from rotator.domain.ports import Holding, Issuer, MintOrder, Store
 from rotator.domain.reasons import Reason
 from rotator.domain.record import Change, Record, ReserveSpare
 from rotator.domain.secret import Secret
@@ -511,6 +511,47 @@ def test_a_key_that_was_laid_into_the_store(inbox: Supplies) -> None:
     remembered = inbox.store.read("inbox/one").record
     assert remembered is not None
     assert [key.key_id for key in remembered.keys] == [laid.key_id]
+
+
+def test_another_s_inbox_that_cannot_be_read_holds_nobody_up(inbox: Supplies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's typing error in one inbox, say."""
+    inbox.add_credential("one")
+    inbox.add_credential("two")
+    assert inbox.supplying.submit("one", inbox.bring(), "test").accepted
+    old = inbox.rig.visit("one").view.keys[0].key_id
+    real = inbox.store.read
+
+    def read(path: str) -> Holding:
+        if path == "inbox/two":
+            raise Misconfigured("inbox/two holds no key")
+        return real(path)
+
+    monkeypatch.setattr(inbox.store, "read", read)
+    assert inbox.supplying.submit("one", inbox.bring(), "test").accepted
+    inbox.rig.operations.rotate("one", emergency=False, who="test")
+    inbox.rig.live("one", lambda outcome: Reason.REVOKE_BY_HAND in reasons(outcome))
+    inbox.rig.service.revoke(old)
+    assert settled(inbox.rig.live("one", settled))
+
+
+def test_a_spare_that_was_reserved_is_given_out_though_the_store_goes_away(pool: Supplies, monkeypatch: pytest.MonkeyPatch) -> None:
+    spare = pool.bring()
+    pool.add_credential("one")
+    assert all(one.accepted for one in pool.add(spare))
+    real = pool.store.commit
+
+    def commit(path: str, seen: Holding, change: Change) -> Holding:
+        after = real(path, seen, change)
+        monkeypatch.setattr(pool.store, "read", _away)
+        return after
+
+    monkeypatch.setattr(pool.store, "commit", commit)
+    order = MintOrder("test/uid/attempt", Kind.RK, "live")
+    assert pool.issuer.mint(order).secret.same_as(spare)
+
+
+def _away(path: str) -> Holding:
+    raise Unreachable(f"{path} cannot be read")
 
 
 def test_a_laid_key_that_is_wrong_is_told(inbox: Supplies) -> None:
