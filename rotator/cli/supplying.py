@@ -119,7 +119,10 @@ def strike(options: Options, issuer: str, key_id: str) -> int:
 @uses_daemon
 @pass_options
 def list_(options: Options, issuer: str | None) -> int:
-    """List the spare keys of one pool, or of all: by key id, with who added them and whether they can be given out."""
+    """List the spare keys of one pool, or of all: by key id, with who added them and whether they can be given out.
+
+    Exits 1 when a pool could not be read.
+    """
     from rotator.cli import api
     from rotator.cli.output import print_blocks, print_json
 
@@ -131,7 +134,7 @@ def list_(options: Options, issuer: str | None) -> int:
         from rotator.cli.present.pools import build_pools
 
         print_blocks(build_pools(pools, datetime.now(UTC)))
-    return 0
+    return 1 if any(pool["problem"] for pool in pools) else 0
 
 
 def _read_keys(prompt: str, *, most: int) -> tuple[list[Secret], list[Row]]:

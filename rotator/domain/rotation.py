@@ -160,7 +160,7 @@ def open_needed(facts: Facts, now: datetime) -> Decision | None:
             return Do(OpenRotation(Reason.BOOTSTRAP, None))
         return Park(
             Reason.NO_ISSUER,
-            "the store holds no key and the credential has no issuer that can mint: write a key into the store",
+            f"{facts.place} holds no key and the credential has no issuer that can mint: write one there",
         )
     if record is not None and record.pending is not None:
         return Do(OpenRotation(Reason.RESUMED, replaces))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from rotator.domain.credential import Credential
-from rotator.domain.errors import RotatorError
+from rotator.domain.errors import Retry, RotatorError
 from rotator.engine.engine import Engine
 
 log = structlog.get_logger(__name__)
@@ -49,15 +49,19 @@ class ChangeWatch:
         except RotatorError as problem:
             if store not in self._silent:
                 log.warning("the store does not tell what changed", action="poll", store=store, problem=str(problem))
+            refused = store not in self._silent and not isinstance(problem, Retry)
             self._silent.add(store)
-            return 0
+            return self._wake(credentials) if refused else 0  # a look shows whether it refuses to be read as well
         self._silent.discard(store)
-        changed = [credential.name for credential in credentials if self._has_changed((store, credential.path), marks)]
-        for name in changed:
-            self.engine.wake(name)
+        changed = [credential for credential in credentials if self._has_changed((store, credential.path), marks)]
         if changed:
             log.info("changes in the store", action="poll", store=store, credentials=len(changed))
-        return len(changed)
+        return self._wake(changed)
+
+    def _wake(self, credentials: list[Credential]) -> int:
+        for credential in credentials:
+            self.engine.wake(credential.name)
+        return len(credentials)
 
     def _has_changed(self, place: _Place, marks: Mapping[str, str]) -> bool:
         mark = marks.get(place[1])

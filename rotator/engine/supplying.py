@@ -50,6 +50,8 @@ class Supplying:
     engine: Engine
     _usable: dict[str, int] = field(default_factory=dict)
     """shared lot → how many keys could be given out at the last round"""
+    _silent: set[str] = field(default_factory=set)
+    """shared lots that did not answer the last round: said once, not every minute"""
 
     def find_pools(self) -> Mapping[str, Supplied]:
         """The issuers whose credentials all draw from one lot of keys, by name."""
@@ -83,6 +85,8 @@ class Supplying:
         issuer: Issuer = credential.issuer
         if not isinstance(issuer, Supplied) or issuer.is_shared:
             way = f": add spares with `rotator pool add {credential.issuer_name}`" if isinstance(issuer, Supplied) else ""
+            if not credential.policy.can_mint:
+                way = f": write it to {credential.path} in the store {credential.store_name}"
             raise Refused(f"issuer {credential.issuer_name} of {name} takes no key that is handed in for it{way}")
         supplied: Supplied = issuer
 
@@ -107,8 +111,11 @@ class Supplying:
             try:
                 usable = len(pool.read_supplies("").usable)
             except RotatorError as problem:
-                log.warning("the pool does not answer", action="poll", issuer=name, problem=str(problem))
+                if name not in self._silent:
+                    log.warning("the pool does not answer", action="poll", issuer=name, problem=str(problem))
+                self._silent.add(name)
                 continue
+            self._silent.discard(name)
             if usable > self._usable.get(name, usable):
                 self._wake(self._users(name))
             self._usable[name] = usable

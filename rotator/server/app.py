@@ -17,7 +17,7 @@ from rotator.server.problems import add_problem_answers
 
 def build_app(deps: ServerDependencies) -> FastAPI:
     """The whole server. `app.state.metrics_app` is what a metrics port of its own serves. The metrics read from these dependencies."""
-    gatherer = Gatherer(deps.queries, lambda: deps.engine.credentials)
+    gatherer = Gatherer(deps.queries, lambda: deps.engine.credentials, lambda store: deps.readiness.find_away(f"store:{store}"))
     measurer = Measurer(gatherer, deps.clock, deps.find_rejected, deps.supplying.count_spares)
     deps.metrics.watch(measurer.read_state, deps.engine.queue.lengths)
     app = FastAPI(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rotator.domain.credential import Credential
 from rotator.domain.errors import RotatorError
 from rotator.domain.facts import Retirement, Sightings
 from rotator.domain.keys import KeyId
-from rotator.domain.ports import HeldKey, Placement
+from rotator.domain.ports import HeldKey, Placement, View
+from rotator.domain.reasons import Reason
 from rotator.server.ports import CredentialRow, EventRow, Queries, RetirementRow, RotationRow
 from rotator.server.statuses import Known
 
@@ -35,6 +36,8 @@ class Gatherer:
 
     queries: Queries
     list_configured: Callable[[], Mapping[str, Credential]]
+    find_away: Callable[[str], str | None] = lambda _store: None
+    """why a store cannot be reached, by its name: whoever is idle was not looked at since"""
     _details: dict[str, _Details] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +58,7 @@ class Gatherer:
         return [
             Known(
                 credential,
-                rows[name].view if name in rows else None,
+                self._show_away(credential, rows[name].view if name in rows else None),
                 rows[name].memory if name in rows else None,
                 rotations.get(name),
                 retirements[name],
@@ -75,7 +78,7 @@ class Gatherer:
         row, recalled = self.queries.find_credential(name), self.queries.recall(name)
         return Known(
             credential,
-            row.view if row else None,
+            self._show_away(credential, row.view if row else None),
             row.memory if row else None,
             open_rotations[0] if open_rotations else None,
             recalled.retirements,
@@ -143,6 +146,12 @@ class Gatherer:
             if kept is not None:
                 heads[f"the record of {name}"] = kept
         return heads, unread
+
+    def _show_away(self, credential: Credential, view: View | None) -> View | None:
+        away = self.find_away(credential.store_name)
+        if away is None or view is None or any(reason is Reason.STORE_UNREACHABLE for reason, _, _ in view.waiting):
+            return view
+        return replace(view, waiting=(*view.waiting, (Reason.STORE_UNREACHABLE, None, (away,))))
 
     def _gather_details(self, configured: Mapping[str, Credential], rows: Mapping[str, CredentialRow]) -> Mapping[str, _Details]:
         # One by one, but only those that were looked at since: a visit writes them before it writes that it looked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rotator.domain.decisions import Do, Park, Wait
 from rotator.domain.keys import KeyId
+from rotator.domain.reasons import Reason
 from rotator.engine.operations import Plan
 from rotator.engine.steps import STEPS
 from rotator.server import schemas
@@ -18,7 +19,11 @@ def build_plan(plan: Plan) -> schemas.Plan:
     return schemas.Plan(
         credential=look.credential.name,
         now=tuple(_build_step(process, decision) for process, decision in plan.decisions if isinstance(decision, Do)),
-        waiting=tuple(build_waiting(d.reason, d.until, d.names) for _, d in plan.decisions if isinstance(d, Wait)),
+        waiting=tuple(
+            build_waiting(d.reason, d.until, (look.error,) if d.reason is Reason.STORE_UNREACHABLE else d.names)
+            for _, d in plan.decisions
+            if isinstance(d, Wait)
+        ),
         parked=tuple(schemas.Parked(reason=str(d.reason), text=d.needs) for _, d in plan.decisions if isinstance(d, Park)),
         next_rotation_at=look.facts.due_at,
         affects=tuple(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rotator.domain.errors import RotatorError
+from rotator.domain.errors import RotatorError, Unreachable
 from rotator.domain.ports import Access, Holding, Store
 from rotator.domain.record import Change
 
@@ -29,6 +29,7 @@ class _Part:
     vital: bool
     status: PartStatus
     was_ready: bool = False
+    away: bool = False
     check: Callable[[], str | None] | None = None
 
 
@@ -61,12 +62,18 @@ class Readiness:
             if known is not None and not known.status.ready:
                 known.status, known.was_ready = PartStatus(ready=True), True
 
-    def mark_failed(self, part: str, reason: str) -> None:
-        """An expected part is not ready (any more)."""
+    def mark_failed(self, part: str, reason: str, *, away: bool = False) -> None:
+        """An expected part is not ready (any more). `away`: nothing of it can be reached, whatever is asked of it."""
         with self._lock:
             known = self._parts.get(part)
             if known is not None:
-                known.status = PartStatus(ready=False, reason=reason)
+                known.status, known.away = PartStatus(ready=False, reason=reason), away
+
+    def find_away(self, part: str) -> str | None:
+        """Why nothing of a part can be reached; None: it can, as far as is known."""
+        with self._lock:
+            known = self._parts.get(part)
+            return known.status.reason if known is not None and known.away and not known.status.ready else None
 
     def find(self, part: str) -> PartStatus | None:
         """One part; None: there is no such part."""
@@ -105,7 +112,7 @@ class WatchedStore:
         try:
             holding = self._store.read(path)
         except RotatorError as problem:
-            self._readiness.mark_failed(self._part, str(problem))
+            self._readiness.mark_failed(self._part, str(problem), away=isinstance(problem, Unreachable))
             raise
         self._readiness.mark_ready(self._part)
         return holding
@@ -123,7 +130,7 @@ class WatchedStore:
         try:
             marks = self._store.list_marks(paths)
         except RotatorError as problem:
-            self._readiness.mark_failed(self._part, str(problem))
+            self._readiness.mark_failed(self._part, str(problem), away=isinstance(problem, Unreachable))
             raise
         self._readiness.mark_ready(self._part)
         return marks

@@ -32,7 +32,9 @@ def _build_plan(plan: Row, now: datetime) -> Iterator[Block]:
     if not any(plan.get(part) for part in ("now", "waiting", "parked")):
         yield Note("nothing to do now", DIM, indent=2)
     due = plan.get("next_rotation_at")
-    yield Note(f"next rotation: {f'{render_stamp(due)} UTC, {render_from_now(due, now)}' if due else 'none is scheduled'}", indent=2)
+    blind = any(wait.get("reason") == "store-unreachable" for wait in plan.get("waiting") or ())
+    none = "unknown until its store can be read" if blind else "none is scheduled"
+    yield Note(f"next rotation: {f'{render_stamp(due)} UTC, {render_from_now(due, now)}' if due else none}", indent=2)
     affected = plan.get("affects") or ()
     if affected:
         rows = tuple(

@@ -110,8 +110,9 @@ def _build_details(credential: Row, now: datetime) -> Iterator[Block]:
         f"store {credential.get('store')}:{credential.get('path')}, issuer {credential.get('issuer')}",
         indent=2,
     )
+    parked = " ".join(str(one.get("text")) for one in credential.get("parked") or ())
     for wait in credential.get("waiting") or ():
-        if wait.get("reason") not in _QUIET_WAITS:
+        if wait.get("reason") not in _QUIET_WAITS and not _is_said(wait, parked):
             yield Note(f"waits: {render_wait(wait, now)}", indent=2)
     targets = credential.get("targets") or ()
     if targets:
@@ -155,11 +156,19 @@ def _build_details(credential: Row, now: datetime) -> Iterator[Block]:
         yield Table(heads, dying, indent=2)
 
 
+def _is_said(wait: Row, parked: str) -> bool:
+    """Whether what a wait tells, in a sentence, stands among what a person is asked to do."""
+    return bool(wait.get("names")) and all(" " in str(name) and str(name) in parked for name in wait["names"])
+
+
 def _summarise(credentials: Sequence[Row]) -> str:
     waiting = sum(1 for c in credentials if needs_person(c))
     behind = sum(1 for c in credentials if any(t.get("state") != "current" for t in c.get("targets") or ()))
     dying = sum(len(c.get("retirements") or ()) for c in credentials)
+    unreadable = sum(1 for c in credentials if c.get("phase") == "unreadable")
     said = [count(len(credentials), "credential")]
+    if unreadable:
+        said.append(f"{unreadable} not readable now")
     if waiting:
         said.append(f"{waiting} waiting for a person")
     if behind:

@@ -46,3 +46,19 @@ def test_a_narrow_terminal_costs_columns_and_tears_no_name_apart(width: int, los
     head, row, *_ = render(build_status([a_status(name)], NOW, verbose=False), width).splitlines()
     assert {"CREDENTIAL", "KEY", "AGE", "EXPIRES", "PHASE", "CONSUMERS", "NEXT"} - set(head.split()) == lost
     assert row.startswith(f"{name}  {NEW}  ")
+
+
+def test_what_a_person_is_asked_to_do_is_not_said_twice() -> None:
+    text = "secret/a: the field api_key holds no key"
+    waits = [{"reason": "misconfigured", "until": None, "names": [text]}, {"reason": "targets-behind", "until": None, "names": ["a"]}]
+    row = a_status(phase="parked", parked=[{"reason": "preflight-failed", "text": f"nothing is minted: {text}"}], waiting=waits)
+    shown = render(build_status([row], NOW, verbose=True), 400)
+    assert (shown.count(text), shown.count("waits: ")) == (1, 1)
+
+
+def test_a_credential_that_cannot_be_read_is_not_well() -> None:
+    waits = [{"reason": "store-unreachable", "until": None, "names": ["vault is sealed"]}]
+    shown = render(build_status([a_status(phase="unreadable", waiting=waits)], NOW, verbose=True), 140)
+    assert "1 not readable now" in shown
+    assert "all well" not in shown
+    assert shown.count("vault is sealed") == 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from rotator.domain.errors import Unreachable
+from rotator.domain.errors import Refused, Unreachable
 from rotator.domain.ports import Holding
 from rotator.domain.record import NoteAudit
 from rotator.engine.changes import ChangeWatch
@@ -22,6 +22,7 @@ class CountingStore(MemoryStore):
         self.reads: list[str] = []
         self.rounds: list[Sequence[str]] = []
         self.away = False
+        self.refuses = False
 
     def read(self, path: str) -> Holding:
         self.reads.append(path)
@@ -31,6 +32,8 @@ class CountingStore(MemoryStore):
         self.rounds.append(paths)
         if self.away:
             raise Unreachable("the store is away")
+        if self.refuses:
+            raise Refused("the token is dead")
         return super().list_marks(paths)
 
 
@@ -77,6 +80,15 @@ def test_a_store_that_does_not_answer_is_asked_again_and_what_changed_meanwhile_
     assert watch.poll() == 0
     store.away = False
     assert watch.poll() == 1
+
+
+def test_a_store_that_refuses_is_looked_at_once_by_all(rig: Rig, store: CountingStore, watch: ChangeWatch) -> None:
+    """Nobody's status would tell of a token that is dead until an idle credential's hour is over."""
+    watch.poll()
+    store.refuses = True
+    assert [watch.poll(), watch.poll()] == [2, 0]
+    store.refuses = False
+    assert watch.poll() == 0
 
 
 def test_a_credential_that_is_added_later_is_looked_at_once_its_mark_is_known(rig: Rig, store: CountingStore, watch: ChangeWatch) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from rotator.domain.errors import AnswerLost, Conflict, Misconfigured, Refused, Unreachable
 from rotator.domain.facts import Verdict
@@ -548,6 +549,16 @@ def test_a_spare_that_was_reserved_is_given_out_though_the_store_goes_away(pool:
     monkeypatch.setattr(pool.store, "commit", commit)
     order = MintOrder("test/uid/attempt", Kind.RK, "live")
     assert pool.issuer.mint(order).secret.same_as(spare)
+
+
+def test_a_pool_that_does_not_answer_is_told_of_once(pool: Supplies, monkeypatch: pytest.MonkeyPatch) -> None:
+    supplying = pool.supplying
+    pool.add_credential("one")
+    monkeypatch.setattr(pool.store, "read", _away)
+    with capture_logs() as logs:
+        for _ in range(3):
+            supplying.poll()
+    assert [line["event"] for line in logs] == ["the pool does not answer"]
 
 
 def _away(path: str) -> Holding:

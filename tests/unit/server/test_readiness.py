@@ -41,6 +41,19 @@ def test_a_part_that_never_was_ready_holds_the_whole_up() -> None:
     assert not readiness.report()[0]
 
 
+def test_a_part_that_refuses_one_thing_is_not_away() -> None:
+    readiness = Readiness()
+    readiness.expect("store:a")
+    assert readiness.find_away("store:a") is None, "it was not looked at yet"
+    readiness.mark_failed("store:a", "sealed", away=True)
+    assert readiness.find_away("store:a") == "sealed"
+    readiness.mark_failed("store:a", "this path is forbidden")
+    assert readiness.find_away("store:a") is None
+    readiness.mark_failed("store:a", "sealed", away=True)
+    readiness.mark_ready("store:a")
+    assert (readiness.find_away("store:a"), readiness.find_away("store:b")) == (None, None)
+
+
 def test_a_vital_part_that_fails_takes_the_whole_along() -> None:
     readiness = Readiness()
     readiness.expect("lock", vital=True)
