@@ -274,13 +274,6 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteLost:
-    """A mint's answer was lost at an issuer that cannot list (L8)."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
 class ClearLost:
     """A person has looked after the possibly orphaned mints."""
 
@@ -334,7 +327,7 @@ class DropSpare:
 
 Change = (
     OpenAttempt | CloseAttempt | StageKey | Describe | Promote | Retire | Adopt | Doom | Forget | MarkCompromised | DoomOrphan
-    | RetireOrphan | RetireSpare | ForgetOrphan | Swept | NoteLost | ClearLost | Claim | NoteAudit | AddSpare | ReserveSpare | DropSpare
+    | RetireOrphan | RetireSpare | ForgetOrphan | Swept | ClearLost | Claim | NoteAudit | AddSpare | ReserveSpare | DropSpare
 )  # fmt: skip
 
 
@@ -487,10 +480,6 @@ def _swept(record: Record, change: Swept) -> Record:
     return replace(record, closed=tuple(a for a in record.closed if a.at + SWEEP_FOR > change.at))
 
 
-def _note_lost(record: Record, change: NoteLost) -> Record:
-    return replace(record, lost=(*(a for a in record.lost if a.id != change.attempt.id), change.attempt))
-
-
 def _clear_lost(record: Record, _change: ClearLost) -> Record:
     return replace(record, lost=())
 
@@ -567,7 +556,6 @@ _CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
     RetireSpare: _retire_spare,
     ForgetOrphan: _forget_orphan,
     Swept: _swept,
-    NoteLost: _note_lost,
     ClearLost: _clear_lost,
     NoteAudit: _note_audit,
     ReserveSpare: _reserve_spare,

@@ -151,7 +151,6 @@ _BUILD: dict[str, Any] = {
     "mark": lambda _r, k: rec.MarkCompromised(KEYS[k], NOW),
     "doom-orphan": lambda _r, k: rec.DoomOrphan(_orphan(k)),
     "forget-orphan": lambda _r, k: rec.ForgetOrphan(KEYS[k]),
-    "lost": lambda _r, a: rec.NoteLost(Attempt(attempt_id(a), NOW)),
     "claim": lambda _r, generation, emptied: rec.Claim(INSTALLATION, generation, UID, NOW, emptied),
 }
 

@@ -13,7 +13,6 @@ from rotator.domain.keys import KeyId
 from rotator.domain.ports import Holding
 from rotator.domain.record import (
     Adopt,
-    Attempt,
     Change,
     Claim,
     ClearLost,
@@ -24,7 +23,6 @@ from rotator.domain.record import (
     Forget,
     ForgetOrphan,
     MarkCompromised,
-    NoteLost,
     Orphan,
     Promote,
     Record,
@@ -189,7 +187,6 @@ SCENES: dict[str, Scene] = {
     "doom-orphan": Scene(_with(an_opening("new"), _LOST), _always(_ORPHANED)),
     "forget-orphan": Scene(_with(an_opening("new"), _LOST, _ORPHANED), _always(ForgetOrphan(ORPHAN.key_id))),
     "swept": Scene(_stand, _always(Swept(at(60 * 48)))),
-    "lost": Scene(_stand, _always(NoteLost(Attempt("new", at(3))))),
     "clear-lost": Scene(_with(an_opening("new"), _LOST), _always(ClearLost())),
     "claim": Scene(_stand, _always(Claim("other", 7, UID, at(7)))),
     "note": Scene(_stand, _always(a_note("journal", 3))),

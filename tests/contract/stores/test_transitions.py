@@ -29,7 +29,6 @@ from rotator.domain.record import (
     ForgetOrphan,
     MarkCompromised,
     NoteAudit,
-    NoteLost,
     OpenAttempt,
     Orphan,
     Promote,
@@ -125,7 +124,7 @@ def _build_record_change(step: Step, guide: Record | None) -> Change:
         case "stage":
             return StageKey(an_entry(key, attempt=attempt, minutes=step.minutes), key)
         case "lost":
-            return NoteLost(Attempt(step.attempt, when))
+            return CloseAttempt(attempt, when, lost=True)
         case "swept":
             return Swept(when)
         case "clear-lost":
