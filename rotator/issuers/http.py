@@ -21,7 +21,7 @@ from rotator.domain.ports import Abilities, Clock, Issued, ListedKey, MintOrder
 from rotator.domain.reasons import Reason
 from rotator.domain.secret import Secret
 from rotator.issuers.surroundings import Surroundings
-from rotator.remote.fields import BaseUrl, Duration, FilePath
+from rotator.remote.fields import BaseUrl, Duration, FilePath, ProxyUrl
 from rotator.remote.http import MAX_TOTAL, VERB_WITHIN, Observer, Remote, RemoteOptions, Reply, deadline
 from rotator.remote.millimetric import CODES
 from rotator.remote.sessions import BearerAuth, Credentials, SessionAuth, build_credentials
@@ -150,8 +150,8 @@ class HttpIssuerConfig(BaseModel):
     """How a key is revoked; null: this issuer cannot revoke."""
     ca_file: FilePath | None = None
     """PEM file of the certificate authorities to trust, in place of the public ones."""
-    proxy: BaseUrl | None = None
-    """HTTP proxy to reach an https base_url through. Proxies of the environment are never used."""
+    proxy: ProxyUrl | None = None
+    """HTTP proxy to reach an https base_url through, such as http://proxy.example:3128. Proxies of the environment are never used."""
     rate: Annotated[float, Field(gt=0)] | None = 50.0
     """Most calls per second; null: no limit."""
     burst: Annotated[int, Field(ge=1)] = 50

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonS
 
 from rotator.domain.timing import parse_duration, render_duration
 
-__all__ = ["BaseUrl", "Duration", "EnvName", "FilePath", "StorePath", "is_loopback", "parse_base_url"]
+__all__ = ["BaseUrl", "Duration", "EnvName", "FilePath", "ProxyUrl", "StorePath", "is_loopback", "parse_base_url"]
 
 
 def _duration(value: object) -> object:
@@ -74,6 +74,11 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _proxy_url(value: str) -> str:
+    parse_base_url(value)
+    return value
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
@@ -84,6 +89,9 @@ Duration = Annotated[
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An https URL (http for loopback hosts), without trailing slash."""
+
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+"""The http(s) URL of a proxy, on whatever host: what goes through it is encrypted by itself."""
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 """A file's path; `~` is the home folder. The file is read at use, not when the configuration is."""

@@ -21,7 +21,7 @@ from rotator.domain.facts import Verdict
 from rotator.domain.keys import Kind
 from rotator.domain.ports import Answer, Clock
 from rotator.domain.secret import Secret
-from rotator.remote.fields import Duration, FilePath, is_loopback, parse_base_url
+from rotator.remote.fields import Duration, FilePath, ProxyUrl, is_loopback, parse_base_url
 from rotator.remote.http import MAX_TOTAL, VERB_WITHIN, Observer, Remote, RemoteOptions, Reply, deadline
 
 __all__ = ["CODES", "DEFAULT_ENDPOINT", "MillimetricConfig", "MillimetricProber"]
@@ -71,7 +71,7 @@ class MillimetricConfig(BaseModel):
     """How long a worker of the service goes on using what it knows of a key. A revoked key may work that long."""
     ca_file: FilePath | None = None
     """PEM file of the certificate authorities to trust, in place of the public ones."""
-    proxy: str | None = None
+    proxy: ProxyUrl | None = None
     """HTTP proxy to reach an https endpoint through, such as http://proxy.example:3128. Proxies of the environment are never used."""
     rate: Annotated[float, Field(gt=0)] | None = 50.0
     """Most calls per second to the service; null: no limit."""
@@ -95,13 +95,6 @@ class MillimetricConfig(BaseModel):
     def _short(cls, value: timedelta) -> timedelta:
         if not timedelta(0) < value <= MAX_TOTAL:
             raise ValueError("a call's time limit must be more than nothing and at most 10s")
-        return value
-
-    @field_validator("proxy")
-    @classmethod
-    def _is_proxy(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_base_url(value)
         return value
 
     @model_validator(mode="after")

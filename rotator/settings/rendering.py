@@ -100,7 +100,7 @@ _HINTS: dict[tuple[str, str], Any] = {
     ("AwsStoreConfig", "tags"): {"team": "checkout"},
     ("AwsStoreConfig", "kms_key_id"): "alias/millimetric",
     ("HttpIssuerConfig", "ca_file"): "/etc/rotator/ca.pem",
-    ("HttpIssuerConfig", "proxy"): "http://127.0.0.1:3128",
+    ("HttpIssuerConfig", "proxy"): "http://proxy.example:3128",
     ("PoolIssuerConfig", "max_age"): "90d",
     ("ManualIssuerConfig", "instructions"): "ask in #platform-keys, the dashboard is at https://millimetric.ai",
     ("CommandIssuerConfig", "environment"): ["SSL_CERT_FILE"],

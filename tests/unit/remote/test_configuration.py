@@ -99,6 +99,10 @@ def test_mistakes_in_the_service_name_field_and_rule(field: str, value: object, 
 def test_a_proxy_is_for_encrypted_endpoints_only() -> None:
     local = {"endpoint": "http://localhost:1", "trusted_endpoints": ["http://localhost:1"], "proxy": "http://proxy.example:3128"}
     assert "proxy is for https:// endpoints only" in mistakes(MillimetricConfig, local)
+    assert MillimetricConfig.model_validate({"proxy": local["proxy"]}).proxy == local["proxy"]
+    issuer = {"base_url": "http://localhost:1", "auth": BEARER, "proxy": local["proxy"]}
+    assert "proxy is for an https:// base_url only" in mistakes(HttpIssuerConfig, issuer)
+    assert HttpIssuerConfig.model_validate({**issuer, "base_url": "https://x.example"}).proxy == local["proxy"]
 
 
 def test_the_sandbox_profile_is_the_default_and_can_be_left_in_parts() -> None:
