@@ -109,7 +109,7 @@ def test_one_that_hangs_is_ended_in_time(workshop: Workshop) -> None:
 def test_its_children_end_with_it(workshop: Workshop, ends: bool) -> None:
     """A grandchild in the same session that ignores SIGTERM and holds the pipes open."""
     rest = f"{GIVES}print(answer)" if ends else "time.sleep(600)"
-    stays = "if os.fork() == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    time.sleep(600)\n"
+    stays = "if os.fork() == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    signal.alarm(600)\n    signal.pause()\n"
     issuer = workshop.build(f"{stays}{rest}", timeout="10s" if ends else "1s")
     started = time.monotonic()
     if ends:
